@@ -12,6 +12,8 @@ import { latencyOf } from './writing.ts';
 export const CLIENTS = [1, 8, 32] as const;
 /** The time of each question and number of clients is cut into so many rounds, spread over the whole stage. */
 const MAX_ROUNDS = 10;
+/** However slow its answers are, a question gets so many rounds: `diff` compares no fewer. */
+const LEAST_ROUNDS = 4;
 /** A shorter round is mostly its beginning and its end. */
 const MIN_ROUND_MS = 50;
 /** More clients are not let loose on a store if all of them would wait for longer than so many times their time. */
@@ -137,7 +139,9 @@ function within(signal: AbortSignal): AbortSignal {
 /** Lets the clients ask for one round, unless slow answers have used up their time. A failure ends the question. */
 async function askHot(asking: Asking, clients: number, options: AskingOptions): Promise<void> {
   const { clock, signal, secondsEach } = options;
-  if (asking.asked?.kind !== 'equal' || (asking.seconds.get(clients) ?? 0) >= secondsEach) return;
+  if (asking.asked?.kind !== 'equal') return;
+  const rounds = asking.medians.get(clients)?.length ?? 0;
+  if (rounds >= LEAST_ROUNDS && asking.seconds.get(clients)! >= secondsEach) return;
   if (asking.isTooSlowFor(clients, secondsEach)) return;
   try {
     const sinks = await asking.table.clients(clients, within(signal));

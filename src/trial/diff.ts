@@ -6,7 +6,9 @@ import { believed, mannWhitneyP, medianOf, squaresOf, studentP, weightedMedian }
 /** Of the figures that are shown, at most this share is expected to be chance. */
 const FALSE_DISCOVERY_RATE = 0.01;
 /** How likely it is, at most, that any store is named by chance. */
-const FALSE_ALARMS = 0.01;
+const FALSE_ALARMS = 0.001;
+/** Of a store that is named for one kind of its figures, how likely a change of another kind is told by chance. */
+const FALSE_ALARMS_OF_NAMED = 0.05;
 /** A smaller change is not reported, however sure: two runs on one machine differ by as much. */
 const MIN_CHANGE = 0.25;
 /** Nor is one by fewer milliseconds. */
@@ -19,19 +21,34 @@ const MIN_FIGURES = 2;
 const MIN_ANSWERS = 4;
 /** With fewer stores, nobody can tell whether the store changed or what all of them share. */
 const MIN_STORES_FOR_DRIFT = 3;
+/** What figures are about. Each kind is disturbed in its own way. */
+const KINDS = ['answers', 'answers to several clients', 'ingest', 'freshness'] as const;
+type Kind = (typeof KINDS)[number];
+
 /**
  * By how much a store is off from one trial to the next though nothing changed (the standard deviation of the logarithm
- * of its middle figure), and how many stores of these two trials that knowledge is worth.
+ * of its middle figure), by kind, and how many stores of these two trials that knowledge is worth. The fastest of many
+ * answers to one client hardly depends on what else the machine does; all else does.
  */
-const USUAL_NOISE = 0.05;
-const USUAL_NOISE_WORTH = 6;
+const USUAL_NOISE: Readonly<Record<Kind, number>> = {
+  answers: 0.05,
+  'answers to several clients': 0.2,
+  ingest: 0.3,
+  freshness: 0.5,
+};
+const USUAL_NOISE_WORTH = 12;
+/** A busy machine makes the same store take writes several times as slowly as before: that alone names none. */
+const NAMING_KINDS: readonly Kind[] = ['answers', 'answers to several clients'];
+/** A machine that is busier, or less so, changes the stores by different amounts: by this share of the change. */
+const DRIFT_NOISE = 0.15;
 
 export const TEST_IN_WORDS =
   `Test: a store is named if its middle change (weighted median over its figures of one kind) differs from that of the other stores by more than ` +
   `trials differ anyway: Student's t, moderated (Smyth 2004). The noise is what the other stores' changes scatter by, what the stores scatter by from the first half ` +
-  `of each trial's rounds to the second, where nothing changed, and what is usual (${percent(USUAL_NOISE)}, worth ${USUAL_NOISE_WORTH} stores). At most ` +
-  `${percent(FALSE_ALARMS)} false alarms for all stores and kinds together (Bonferroni), and only changes from ${percent(MIN_CHANGE)} on. Of three stores or more, what the ` +
-  `others have in common is taken out first: it is the machine, or this program. Kinds: the fastest answers to one client, the fastest rounds with several, points ` +
+  `of each trial's rounds to the second, where nothing changed, what is usual (${KINDS.map((kind) => `${kind} ${percent(USUAL_NOISE[kind])}`).join(', ')}; worth ${USUAL_NOISE_WORTH} stores), and ${percent(DRIFT_NOISE)} of what they have in common. At most ` +
+  `${percent(FALSE_ALARMS)} false alarms for all stores and kinds together (Bonferroni), and only changes from ${percent(MIN_CHANGE)} on, between any half of the one trial and ` +
+  `any half of the other. Of three stores or more, what the others have in common is taken out first: it is the machine, or this program. Of two or three, a change must differ ` +
+  `from that of each other store. Ingest and freshness name no store alone. Kinds: the fastest answers to one client, the fastest rounds with several, points ` +
   `a second, and freshness; of answers, from ${MIN_ANSWERS} figures on. Figures of a named store are shown if their rounds differ by a two-sided Mann-Whitney U test, exact, with the false discovery rate ` +
   `held at ${percent(FALSE_DISCOVERY_RATE)} (Benjamini-Hochberg), by ${percent(MIN_CHANGE)} and, of latencies, ${MIN_CHANGE_MS} ms.`;
 
@@ -62,10 +79,6 @@ export interface TrialDifference {
   readonly isSame: boolean;
 }
 
-/** What figures are about. Each kind is disturbed in its own way. */
-const KINDS = ['answers', 'answers to several clients', 'ingest', 'freshness'] as const;
-type Kind = (typeof KINDS)[number];
-
 /** How a store changed, in figures of one kind. */
 export interface Shift {
   readonly store: string;
@@ -77,6 +90,8 @@ export interface Shift {
   readonly noise: number;
   readonly p: number;
   readonly isBeyondNoise: boolean;
+  /** Large, but of a kind that names no store alone. */
+  readonly isDoubtful: boolean;
 }
 
 interface Figure {
@@ -242,19 +257,64 @@ function shiftsOf(pairs: readonly Pair[]): Shift[] {
     // Of so few of the stores, nobody could tell what is the machine.
     if (changes.size < Math.min(stores, MIN_STORES_FOR_DRIFT)) return [];
     const within = withinTrials(own, changes.size);
-    return [...changes].map(([store, change]) => {
-      const others = [...changes].filter(([other]) => other !== store).map(([, value]) => value);
+    // What the fastest of few answers feels of a busy machine, whole rounds of the others feel more.
+    const rounds = middleChanges(own, ({ before, after }) =>
+      slowdownOf(after.unit, medianOf(before.rounds), medianOf(after.rounds)),
+    );
+    const ofHalves = HALVES.map(([before, after]) =>
+      middleChanges(own, (pair) =>
+        slowdownOf(pair.after.unit, pair.before.halves[before], pair.after.halves[after]),
+      ),
+    );
+    return [...changes.keys()].map((store) => {
       const figures = own.filter((pair) => pair.store === store).length;
-      const compared = changes.size < MIN_STORES_FOR_DRIFT ? [] : others;
-      return { store, kind, figures, ...judged(change, compared, within) };
+      const least = ofHalves.map((half) => shiftOf(store, half)).reduce(nearerToZero);
+      return { store, kind, figures, least, ...judged(store, changes, rounds, within, USUAL_NOISE[kind]) };
     });
   });
-  return all.map(({ shift, noise, ...one }) => ({
-    ...one,
-    slowdown: Math.exp(shift),
-    noise: Math.exp(noise),
-    isBeyondNoise: one.p * all.length < FALSE_ALARMS && Math.abs(shift) >= Math.log(1 + MIN_CHANGE),
-  }));
+  const isLarge = ({ shift, least }: (typeof all)[number]) =>
+    Math.abs(nearerToZero(shift, least)) >= Math.log(1 + MIN_CHANGE);
+  const large = all.filter(isLarge);
+  const isNaming = ({ kind, p }: (typeof all)[number]) =>
+    NAMING_KINDS.includes(kind) && p * all.length < FALSE_ALARMS;
+  const named = new Set(large.filter(isNaming).map(({ store }) => store));
+  const told = new Set(large.filter(({ store, p }) => named.has(store) && p < FALSE_ALARMS_OF_NAMED));
+  return all.map((one) => {
+    const { store, kind, figures, shift, noise, p } = one;
+    return {
+      ...{ store, kind, figures, p },
+      slowdown: Math.exp(shift),
+      noise: Math.exp(noise),
+      isBeyondNoise: told.has(one),
+      isDoubtful:
+        large.includes(one) && !told.has(one) && p < FALSE_ALARMS_OF_NAMED && !NAMING_KINDS.includes(kind),
+    };
+  });
+}
+
+/** Each half of the first trial, with each of the second: what disturbs a trial for a while is not in all of them. */
+const HALVES = [
+  [0, 0],
+  [0, 1],
+  [1, 0],
+  [1, 1],
+] as const;
+
+/** Of two changes in one direction, the smaller one; else none. */
+function nearerToZero(one: number, other: number): number {
+  if (one * other <= 0) return 0;
+  return Math.abs(one) < Math.abs(other) ? one : other;
+}
+
+/** Returns what is left of a store's change without what it has in common with the others. */
+function shiftOf(store: string, changes: ReadonlyMap<string, number>): number {
+  const change = changes.get(store)!;
+  const others = [...changes].filter(([other]) => other !== store).map(([, value]) => value);
+  if (others.length === 0) return change;
+  if (others.length > 2) return change - medianOf(others);
+  // One of so few may be the one that changed: then what is left is what differs from each of them.
+  const shifts = others.map((other) => change - other);
+  return (others.length === 1 ? [change, ...shifts] : shifts).reduce(nearerToZero);
 }
 
 /** A sum of squares, and how many independent values are in it. */
@@ -283,13 +343,23 @@ function scatterOf(values: readonly number[], hasDrift: boolean): Scatter {
 }
 
 /** The moderated t: what these trials say of the noise between them, and what is usual, each by what it is worth. */
-function judged(change: number, others: readonly number[], within: Scatter) {
+function judged(
+  store: string,
+  changes: ReadonlyMap<string, number>,
+  rounds: ReadonlyMap<string, number>,
+  within: Scatter,
+  usual: number,
+) {
+  const others = [...changes].filter(([other]) => other !== store).map(([, value]) => value);
   const count = others.length;
-  const shift = change - (count === 0 ? 0 : medianOf(others));
+  const shift = shiftOf(store, changes);
   const between = scatterOf(others, true);
   const freedom = USUAL_NOISE_WORTH + between.freedom + within.freedom;
-  const squares = USUAL_NOISE_WORTH * USUAL_NOISE ** 2 + between.squares + within.squares;
-  const noise = Math.sqrt((squares / freedom) * (count === 0 ? 1 : 1 + 1 / count));
+  const squares = USUAL_NOISE_WORTH * usual ** 2 + between.squares + within.squares;
+  const ofOthers = [...rounds].filter(([other]) => other !== store).map(([, value]) => value);
+  const drift =
+    count === 0 ? 0 : DRIFT_NOISE * Math.max(Math.abs(medianOf(others)), Math.abs(medianOf(ofOthers)));
+  const noise = Math.sqrt((squares / freedom) * (count === 0 ? 1 : 1 + 1 / count) + drift ** 2);
   return { shift, noise, p: studentP(shift / noise, freedom) };
 }
 
@@ -383,12 +453,16 @@ function diffVerdict(
     });
     return `${store} changed: ${parts.join(', ')}, in the middle.`;
   });
+  const doubts = shifts.flatMap(({ store, kind, slowdown, isDoubtful }) => {
+    const how = slowdown > 1 ? `${amount(slowdown)} times as slow` : `${amount(1 / slowdown)} times as fast`;
+    return isDoubtful ? [`In doubt: ${kind} of ${store}, ${how}. Run both trials again.`] : [];
+  });
   const same = stores.filter((store) => !changed.includes(store));
   if (changed.length === 0) {
     const nothing = facts.length === 0 ? 'Nothing changed' : 'No figure changed';
-    return [`${nothing} by more than noise: ${figures.length} figures of ${stores.join(', ')}.`];
+    return [`${nothing} by more than noise: ${figures.length} figures of ${stores.join(', ')}.`, ...doubts];
   }
-  return [...sentences, ...(same.length > 0 ? [`No more than noise: ${same.join(', ')}.`] : [])];
+  return [...sentences, ...doubts, ...(same.length > 0 ? [`No more than noise: ${same.join(', ')}.`] : [])];
 }
 
 const NOTHING_COMPARED = 'There is no figure that both trials measured often enough to compare.';

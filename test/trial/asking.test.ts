@@ -84,6 +84,11 @@ describe('asking', () => {
     expect(hot[0]!.answers).toBe(4);
   });
 
+  test('answers slower than a round still have as many rounds as a comparison of two trials needs', async () => {
+    const hot = hotOf((await asked(600, () => TRUTH)).asked);
+    expect(hot[0]).toMatchObject({ clients: 1, answers: 4, fastest: [600, 600, 600, 600] });
+  });
+
   test('a wrong answer is not timed: it is asked once', async () => {
     const { asked: result, queries } = await asked(2, () => [{ key: [], value: 8 }]);
     expect(result).toEqual({

@@ -163,6 +163,22 @@ describe('diffOf', () => {
     expect(diffOf(two({ ms: 2 }), two({ ms: 3 })).changed).toEqual(['one']);
   });
 
+  test('names no store for its ingest alone: that is in doubt', () => {
+    const faster = trialResult(
+      IDS.map((id, index) =>
+        storeResult({ id, shift: index, ms: 20, pointsPerSecond: id === 'b' ? 80_000 : 20_000 }),
+      ),
+    );
+    const { changed, isSame, verdict } = diffOf(four(), faster);
+    expect([changed, isSame]).toEqual([[], true]);
+    expect(verdict[1]).toBe('In doubt: ingest of b, 4 times as fast. Run both trials again.');
+  });
+
+  test('of two stores, names none for what both have in common', () => {
+    expect(diffOf(two(), two({ ms: 4 }, { ms: 4 })).changed).toEqual([]);
+    expect(diffOf(two(), two({ ms: 4 }, { ms: 1.9 })).changed).toEqual(['one']);
+  });
+
   test('tells what changed besides figures', () => {
     const asked = { kind: 'different', difference: 'the value is 1, not 2' } as const;
     const after = trialResult(
