@@ -21,6 +21,9 @@ const NOT_THERE_ADVICE =
 const TWICE_ADVICE =
   'The store counts twice what is written twice, as is a batch whose acknowledgement was lost. Let it keep one sample for each series and time: VictoriaMetrics does with -dedup.minScrapeInterval=1ms.';
 
+const RECEIPT_ADVICE =
+  'If the store is restored from a backup, the service will not notice: docs/stores.md says what the user of the sink needs for receipts.';
+
 type TriedSink = Pick<ThreadedSink, 'open' | 'writePoints' | 'read' | 'lookUp' | 'remove'> &
   Partial<Pick<ThreadedSink, 'identity' | 'receipt'>>;
 
@@ -49,8 +52,7 @@ export async function trySink(sink: TriedSink, options: TrialOptions): Promise<S
   await bounded(timeoutMs, (signal) => sink.open(signal));
   // Makes it, where only whoever may make the table can do so.
   const identity = await bounded(timeoutMs, async (signal) => sink.identity?.(signal));
-  // Without the right to it, the service says what it would not notice.
-  await bounded(timeoutMs, async (signal) => sink.receipt?.('check', signal)).catch(() => undefined);
+  const noReceipt = await receiptTrouble(sink, identity, timeoutMs);
   const windowStart = Math.floor(Date.now() / windowMs) * windowMs;
   const point = checkProbe(windowStart, windowMs, randomBytes(8).toString('hex'));
   const put = () => bounded(timeoutMs, (signal) => write(sink, point, signal));
@@ -75,10 +77,29 @@ export async function trySink(sink: TriedSink, options: TrialOptions): Promise<S
     removes ? 'removed' : 'not removed',
   ];
   return {
-    detail: `${done.join(', ')}, in ${Math.round(performance.now() - started)} ms`,
-    advice: rows > 1 ? TWICE_ADVICE : '',
+    detail: [`${done.join(', ')}, in ${Math.round(performance.now() - started)} ms`, noReceipt]
+      .filter((text) => text !== '')
+      .join('; '),
+    advice: [rows > 1 ? TWICE_ADVICE : '', noReceipt === '' ? '' : RECEIPT_ADVICE]
+      .filter((text) => text !== '')
+      .join(' '),
     identity,
   };
+}
+
+/** Without receipts, rows can be written all the same. Without an identity, nobody asks for them. */
+async function receiptTrouble(
+  sink: TriedSink,
+  identity: string | undefined,
+  timeoutMs: number,
+): Promise<string> {
+  try {
+    await bounded(timeoutMs, async (signal) => sink.receipt?.('check', signal));
+    return '';
+  } catch (error) {
+    if (identity === undefined) return '';
+    return `it keeps no receipts: ${error instanceof Error ? error.message : String(error)}`;
+  }
 }
 
 async function write(sink: TriedSink, point: Point, signal: AbortSignal): Promise<void> {

@@ -8,6 +8,7 @@ import { POINT_BYTES } from '../sink/rows.ts';
 import { trueAnswer } from './answers.ts';
 import { askStores, CLIENTS, roundsIn, type Truths } from './asking.ts';
 import { measureFreshness } from './freshness.ts';
+import { planText } from './plan.ts';
 import { chooseQuestions, type TrialQuestion } from './questions.ts';
 import { FORMAT, type Stage, type TrafficResult, type TrialResult } from './result.ts';
 import { climb, fill, priceOf, prove, type StageOptions, settle, writeTogether } from './stages.ts';
@@ -20,6 +21,8 @@ const MAX_FRESH_SHARE = 0.2;
 
 /** Shows how far a stage is. */
 export interface StageProgress {
+  /** Says how long all of it will take, before the first stage. */
+  planned(text: string): void;
   /** `total`: how much there is to do, in any unit. */
   begin(stage: string, total: number): void;
   done(amount: number): void;
@@ -47,6 +50,8 @@ export async function runTrial(run: TrialRun): Promise<TrialResult> {
   const started = clock.steady();
   const about = describeTraffic(traffic);
   const questions = without.has('questions') ? [] : chooseQuestions(traffic.windows, traffic.range);
+  const { points } = about;
+  run.progress.planned(planText({ stores, questions: questions.length, secondsEach, points, without }));
   try {
     await runStages(run, about, questions);
   } finally {

@@ -129,3 +129,19 @@ test('a store that does not take the point again fails, and is cleaned up', asyn
   await expect(trySink(once, OPTIONS)).rejects.toThrow('again?');
   expect(once.removed).toBe(1);
 });
+
+test('a store with an identity that lets nobody keep receipts is written to, and said not to', async () => {
+  const denied = {
+    identity: async (): Promise<string | undefined> => 'the one',
+    receipt: async (): Promise<undefined> => {
+      throw new SinkError('unauthorized', 'permission denied for table points_receipts');
+    },
+  };
+  const { detail, advice } = await trySink({ ...store(1), ...denied }, OPTIONS);
+  expect(detail).toMatch(
+    /removed, in \d+ ms; it keeps no receipts: permission denied for table points_receipts$/,
+  );
+  expect(advice).toContain('restored from a backup');
+  const nameless = { ...store(1), ...denied, identity: async () => undefined };
+  expect((await trySink(nameless, OPTIONS)).advice).toBe('');
+});

@@ -106,6 +106,8 @@ test('finds the truth, names the store that was made wrong by hand, and leaves n
   const { code, stdout, stderr } = await trial('--json', '--seconds', '0.1', '--report', report);
   const result = JSON.parse(stdout) as TrialResult;
   expect(code, stderr).toBe(1);
+  // Before the first stage.
+  expect(stderr).toMatch(/The trial takes [^\n]* by the clock \(ingest .*\n(.*\n)*ingest ceiling/);
   const of = (id: string) => result.stores.find((store) => store.id === id)!;
   const asked = (store: StoreResult) => store.questions.map(({ asked }) => asked.kind);
 

@@ -143,6 +143,9 @@ function stageProgress(): StageProgress {
   let hide = () => {};
   let current: { name: string; total: number; done: number; started: number } | undefined;
   const progress: StageProgress = {
+    planned(text) {
+      process.stderr.write(`${text}\n`);
+    },
     begin(name, total) {
       progress.end();
       const stage = { name, total, done: 0, started: performance.now() };
