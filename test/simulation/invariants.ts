@@ -95,7 +95,9 @@ export class Invariants {
     const first = to ?? Number.NEGATIVE_INFINITY;
     const skipped = this.#skipped.get(sink) ?? new Set();
     this.#skipped.set(sink, skipped);
-    for (const [start] of this.truth.between(from, first, slice)) skipped.add(start);
+    // After a reset, those from where it begins again on are owed once more: see `begins`.
+    const end = to ?? Number.POSITIVE_INFINITY;
+    for (const [start] of this.truth.between(from, end, slice)) skipped.add(start);
     if (to !== undefined) this.#owesAgain(sink, slice, to);
     // It may be set back to before its beginning.
     const owed = this.#owedFrom.get(`${sink} ${slice}`);
@@ -104,6 +106,11 @@ export class Invariants {
     const { rows } = this.#world.stores.get(sink)!;
     for (const [, points] of this.truth.between(first, Number.POSITIVE_INFINITY, slice))
       for (const point of points) rows.delete(keyOf(point));
+  }
+
+  /** A skipped window may have been written before late messages came that nobody wrote. */
+  mayBeStale(sink: string, start: number): boolean {
+    return this.#skipped.get(sink)?.has(start) === true && this.#unsettled.has(start);
   }
 
   #owesAgain(sink: string, slice: string, from: number): void {
