@@ -13,6 +13,9 @@ export class BusError extends Error {
 /** The bucket of the checkpoints was deleted, and the new one does not keep what is written to it yet. */
 export class BucketGone extends BusError {}
 
+/** Somebody else wrote the key since it was read. Nothing was changed. */
+export class Overtaken extends BusError {}
+
 /** The stream exists, and is not one that can be read, or not for METRICS_SUBJECTS. */
 export class StreamUnfit extends BusError {}
 

@@ -5,11 +5,13 @@ import { printable, printableJson } from '../base/printable.ts';
 import type { Reply } from '../control/client.ts';
 import type { OperationName } from '../control/request.ts';
 import type { TaskReport } from '../control/tasks.ts';
+import type { ChangeFacts, ListFacts } from '../deliver/checkpoint-facts.ts';
 import { namesText } from '../observe/comparison.ts';
 import { inputRemarks } from '../observe/input-remarks.ts';
 import { sinkCard, troubleText } from '../observe/sink-card.ts';
 import type { SinkStatus, Status } from '../observe/status.ts';
 import { stateOf } from '../observe/view.ts';
+import { changeText, listText } from './checkpoint-report.ts';
 import { type Cell, renderTable } from './terminal/table.ts';
 
 /** How an instance was reached that is not on the bus. */
@@ -37,10 +39,39 @@ export function outcomesText(operation: OperationName, outcomes: readonly Outcom
   if (answered.length > 0) {
     if (operation === 'status') parts.push(statusTable(answered, width));
     else if (operation === 'config') parts.push(...answered.map((outcome) => settingsTable(outcome, width)));
-    else parts.push(outcomeTable(answered, width));
+    else if (operation === 'checkpoint.list')
+      parts.push(
+        ...answered.map((outcome) => titled(outcome, listText(resultOf<ListFacts>(outcome), { width }))),
+      );
+    else {
+      const changes = answered.filter((outcome) => changeOf(outcome) !== undefined);
+      const others = answered.filter((outcome) => !changes.includes(outcome));
+      parts.push(...changes.map((outcome) => titled(outcome, changeTold(outcome))));
+      if (others.length > 0) parts.push(outcomeTable(others, width));
+    }
   }
   if (refused.length > 0) parts.push(outcomeTable(refused, width));
   return `${parts.join('\n\n')}\n`;
+}
+
+function titled({ reply: { instance, via } }: Outcome, text: string): string {
+  return `${printable(instance)}${VIA[via]}:\n\n${text.trimEnd()}`;
+}
+
+/** What a change of a checkpoint does, or has done; undefined if it is about something else, or has failed. */
+function changeOf({ reply: { body }, task }: Outcome): ChangeFacts | undefined {
+  const ended = task === 'unknown' ? undefined : task?.result;
+  const facts = (ended ?? (body?.ok ? body.result : undefined)) as Partial<ChangeFacts> | undefined;
+  return Array.isArray(facts?.slices) && Array.isArray(facts.changes) ? (facts as ChangeFacts) : undefined;
+}
+
+function changeTold(outcome: Outcome): string {
+  const facts = changeOf(outcome)!;
+  const { operation, instances } = facts;
+  const others = instances === null ? 'whether others run the same slice is not known' : instances.join(', ');
+  const warning = `${instances === null ? others : `the same slice runs in ${others}`}; --yes needs --force, and all of them must be asked`;
+  const warnings = facts.done || instances?.length === 0 ? [] : [warning];
+  return changeText(facts, { title: `checkpoint ${operation}`, warnings, isRunning: true });
 }
 
 function resultOf<T>({ reply: { body } }: Outcome): T {

@@ -16,6 +16,8 @@ import type { CtlOptions } from './work/ctl.ts';
 /** A command and the operation that it asks for. Its options have the names of the request's fields. */
 interface Asking {
   readonly name: string;
+  /** The command that it is a part of; absent: `ctl` itself. */
+  readonly group?: 'checkpoint';
   readonly description: string;
   /** What follows `metrics-fanout ctl`, and what it does. */
   readonly example: readonly [line: string, meaning: string];
@@ -23,8 +25,11 @@ interface Asking {
   /** The field of the request that is the command's argument. */
   readonly argument?: 'sink' | 'id';
   readonly options?: readonly Option[];
-  /** Who is asked if no instance is given: all, any one, or nobody, because the operation changes something. */
-  readonly unaddressed: 'all' | 'any' | 'refused';
+  /**
+   * Who is asked if no instance is given: all, any one, or nobody, because the operation changes something.
+   * `confirmed`: all, or nobody with --yes.
+   */
+  readonly unaddressed: 'all' | 'any' | 'refused' | 'confirmed';
 }
 
 const TIMEOUT_MS = 5_000;
@@ -45,7 +50,7 @@ const COMMON = {
 } as const;
 
 const PAGE: HelpPage = {
-  summary: 'control running instances: status, pause, resume, replay, verify, detach, attach, profiles',
+  summary: 'control running instances: status, pause, checkpoint, replay, verify, detach, profiles',
   text: TEXT,
   examples: [
     ['metrics-fanout ctl status', 'every instance, every sink'],
@@ -54,9 +59,32 @@ const PAGE: HelpPage = {
   ...COMMON,
 };
 
+const CHECKPOINT: HelpPage = {
+  summary: 'list, reset or move the checkpoints of sinks that run',
+  text: `
+As metrics-fanout checkpoint, but the instance does it: it takes the sink down, changes the checkpoint of its slice, and
+lets the sink begin again there. The other sinks go on. Without --yes it only says what would happen.
+
+${TEXT.trim()}`,
+  examples: [
+    ['metrics-fanout ctl checkpoint list', 'how far each sink has got'],
+    ['metrics-fanout ctl checkpoint set --sink redshift --to 2h --all --yes', 'writes two hours again'],
+  ],
+  ...COMMON,
+};
+
 const rfc3339 = (text: string) => new Date(time(text)).toISOString();
 const timeOption = (flags: string, description: string) =>
   new Option(flags, `${TIME_FORMS}; the window of this time is ${description}`).argParser(rfc3339);
+
+const SINK = suggest(new Option('--sink <id>', 'the sink'), SINK_KINDS).makeOptionMandatory();
+const CONFIRMED = [
+  new Option('--yes', 'do it; without it, nothing is changed'),
+  new Option(
+    '--force',
+    'do it even if other instances run the same slice, or nobody can say: ask all of them',
+  ),
+];
 
 const TIMEOUT = new Option('--timeout <time>', 'how long to wait for answers, such as 10s')
   .argParser(timeout)
@@ -94,6 +122,33 @@ const COMMANDS: readonly Asking[] = [
     unaddressed: 'refused',
   },
   {
+    name: 'list',
+    group: 'checkpoint',
+    description: 'show how far each sink has got, by the checkpoints of the pipeline',
+    example: ['checkpoint list --json', 'everything that is known of them, as JSON'],
+    operation: 'checkpoint.list',
+    options: [suggest(new Option('--sink <id>', 'only this sink (default: all)'), SINK_KINDS)],
+    unaddressed: 'any',
+  },
+  {
+    name: 'reset',
+    group: 'checkpoint',
+    description: 'have a sink begin again by its START',
+    example: ['checkpoint reset --sink redshift --all --yes', 'of each instance, its own slice'],
+    operation: 'checkpoint.reset',
+    options: [SINK, ...CONFIRMED],
+    unaddressed: 'confirmed',
+  },
+  {
+    name: 'set',
+    group: 'checkpoint',
+    description: 'have a sink go on with another window',
+    example: ['checkpoint set --sink redshift --to 2h', 'what would happen: two hours are written again'],
+    operation: 'checkpoint.set',
+    options: [SINK, timeOption('--to <time>', 'the next').makeOptionMandatory(), ...CONFIRMED],
+    unaddressed: 'confirmed',
+  },
+  {
     name: 'replay',
     description: 'recompute a range of windows and overwrite them in a sink',
     example: [
@@ -102,7 +157,7 @@ const COMMANDS: readonly Asking[] = [
     ],
     operation: 'replay',
     options: [
-      suggest(new Option('--sink <id>', 'the sink'), SINK_KINDS).makeOptionMandatory(),
+      SINK,
       timeOption('--from <time>', 'the first').makeOptionMandatory(),
       timeOption('--to <time>', 'excluded (default: all complete windows)'),
     ],
@@ -175,8 +230,12 @@ const COMMANDS: readonly Asking[] = [
 
 export function ctlCommand(): Command {
   const ctl = describe('ctl', PAGE);
-  for (const asking of COMMANDS) ctl.addCommand(commandOf(asking));
-  return ctl;
+  const checkpoint = describe('checkpoint', CHECKPOINT);
+  for (const asking of COMMANDS) {
+    if (asking.group === undefined) ctl.addCommand(commandOf(asking));
+    else checkpoint.addCommand(commandOf(asking));
+  }
+  return ctl.addCommand(checkpoint);
 }
 
 function commandOf(asking: Asking): Command {
@@ -211,6 +270,8 @@ function commandOf(asking: Asking): Command {
       const value = (key: string) => (key === argument ? command.args[0] : given[key]);
       const request = Object.fromEntries(Object.keys(fields).map((key) => [key, value(key)]));
       const { control } = await import('./work/ctl.ts');
-      await control({ operation, unaddressed: asking.unaddressed, request }, given, command);
+      const unaddressed =
+        asking.unaddressed === 'confirmed' ? (given.yes ? 'refused' : 'all') : asking.unaddressed;
+      await control({ operation, unaddressed, request }, given, command);
     });
 }

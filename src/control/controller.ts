@@ -4,6 +4,7 @@ import type { Clock } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
 import type { MaybeLater } from '../bus/control.ts';
 import { type Config, describeConfig } from '../config/config.ts';
+import type { ChangeFacts, ListFacts } from '../deliver/checkpoint-facts.ts';
 import type { Status } from '../observe/status.ts';
 import type { RecentQuestions } from '../recent/recent-questions.ts';
 import { checkCallback } from './allowed-callback.ts';
@@ -23,14 +24,42 @@ import { type TaskReport, Tasks, type Work } from './tasks.ts';
 
 const DEFAULT_PROFILE_SECONDS = 10;
 /** Operations that change nothing, nor take long. */
-const READS: readonly OperationName[] = ['status', 'config', 'query', 'cardinality', 'task.status'];
+const READS: readonly OperationName[] = [
+  'status',
+  'config',
+  'query',
+  'cardinality',
+  'checkpoint.list',
+  'task.status',
+];
 /** The same operation is logged once per this interval. */
 const REPEAT_LOG_MS = 1000;
+
+/** A change of a sink's checkpoint. */
+export interface WantedChange {
+  readonly sink: string;
+  /** Ms since 1970, in the window that it is to go on with; undefined: its START decides. */
+  readonly to: number | undefined;
+  /** Whether others that write the same checkpoint do not matter. */
+  readonly force: boolean;
+}
+
+/** The checkpoints of the running sinks. All calls reject with a `Refusal` if that is not possible. */
+export interface Checkpoints {
+  /** Throws a `Refusal` if there are none now. */
+  mustBeThere(): void;
+  list(sink: string | undefined): Promise<ListFacts>;
+  /** Resolves to what the change would do. */
+  preview(wanted: WantedChange): Promise<ChangeFacts>;
+  /** Resolves when the sink has begun again. The others go on meanwhile. */
+  change(wanted: WantedChange, signal: AbortSignal): Promise<ChangeFacts>;
+}
 
 /** The parts of the service that can be controlled. */
 export interface Controlled {
   readonly detached: boolean;
   readonly paused: ReadonlySet<string>;
+  readonly checkpoints: Checkpoints;
   status(): Status;
   pause(sink: string): void;
   resume(sink: string): void;
@@ -164,6 +193,9 @@ export class Controller {
       this.#options.controlled.resume(this.#known(sink));
       return { sink, paused: false };
     },
+    'checkpoint.list': ({ sink }) => this.#options.controlled.checkpoints.list(sink),
+    'checkpoint.reset': (request) => this.#changeCheckpoint('checkpoint.reset', request, undefined),
+    'checkpoint.set': (request) => this.#changeCheckpoint('checkpoint.set', request, request.to),
     replay: (request) => this.#replay(request),
     verify: (request) => this.#verify(request),
     detach: (request) => this.#detach(request),
@@ -191,6 +223,19 @@ export class Controller {
     const why = new Refusal('paused', `the sink ${sink} was paused`);
     void this.#tasks.endAll((work) => work.operation === 'replay' && work.sink === sink, why);
     return { sink, paused: true };
+  }
+
+  #changeCheckpoint(
+    operation: OperationName,
+    { sink, yes, force = false, callback }: RequestOf<'checkpoint.reset'>,
+    to: number | undefined,
+  ): TaskReport | Promise<ChangeFacts> {
+    const { checkpoints } = this.#options.controlled;
+    const wanted = { sink: this.#known(sink), to, force };
+    if (yes !== true) return checkpoints.preview(wanted);
+    checkpoints.mustBeThere();
+    const run = (signal: AbortSignal) => checkpoints.change(wanted, signal);
+    return this.#start({ operation, key: `checkpoint ${sink}`, needsBus: true, sink, callback, run });
   }
 
   #replay({ sink, from, to, callback }: RequestOf<'replay'>): TaskReport {

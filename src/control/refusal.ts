@@ -18,6 +18,8 @@ const STATUSES = {
   unknown_task: 404,
   detached: 409,
   paused: 409,
+  shared: 409,
+  impossible: 409,
   over: 409,
   too_large: 413,
   bad_content_type: 415,

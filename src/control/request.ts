@@ -80,6 +80,8 @@ const ranges = field(`at most ${MAX_RANGES} pairs of RFC 3339 times`, (value) =>
 const everywhere = { pipeline: optional(text) };
 /** In requests that start a task. */
 const task = { ...everywhere, callback: optional(url) };
+/** In those that change something only with `yes`, and even if others may undo it only with `force`. */
+const confirmed = { ...task, yes: optional(flag), force: optional(flag) };
 
 /** By name. `fields`: the fields that a request may have. */
 export const OPERATIONS = {
@@ -108,6 +110,18 @@ export const OPERATIONS = {
     fields: { ...everywhere, sink: text },
   },
   'sink.resume': { summary: 'resume a paused sink', fields: { ...everywhere, sink: text } },
+  'checkpoint.list': {
+    summary: 'show how far each sink has got, by the checkpoints of the pipeline',
+    fields: { ...everywhere, sink: optional(text) },
+  },
+  'checkpoint.reset': {
+    summary: 'have a sink begin again by its START',
+    fields: { ...confirmed, sink: text },
+  },
+  'checkpoint.set': {
+    summary: 'have a sink go on with another window',
+    fields: { ...confirmed, sink: text, to: time },
+  },
   replay: {
     summary: 'recompute a range of windows and overwrite them in a sink',
     fields: { ...task, sink: text, from: time, to: optional(time) },

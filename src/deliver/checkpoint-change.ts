@@ -26,6 +26,11 @@ export interface Chosen {
   readonly sink: string;
   /** Only this one; undefined: those of all slices, also of slicings that are no longer in use. */
   readonly slice: string | undefined;
+  /**
+   * Also those of other numbers of slices, as far as they would keep it from going on where it is to: for an instance
+   * that changes its own while the other slices go on.
+   */
+  readonly withOthers?: boolean;
 }
 
 export interface CheckpointChange {
@@ -56,7 +61,7 @@ export type SlicePlace =
   | { readonly by: 'start'; readonly next: number | undefined }
   | { readonly by: 'stopped'; readonly key: string };
 
-/** Removes the chosen checkpoints. Throws a `BusError` if there are none. */
+/** Removes the chosen checkpoints. Throws a `BusError` if there are none, unless `withOthers`. */
 export function planReset(
   kept: readonly KeptCheckpoint[],
   chosen: Chosen,
@@ -107,10 +112,15 @@ export function planSet(
 ): CheckpointChange {
   if (ends.last === 0)
     throw new BusError('the stream has not had a message yet', 'Set a START instead of a checkpoint.');
-  const moved = chosenOf(kept, chosen).filter(({ key, content }) => {
-    if (content.unreadable) throw unreadableStill(key, content.unreadable);
-    return content.checkpoint.next !== target;
+  const moved = chosenOf(kept, chosen).filter(({ key, slice, content }) => {
+    const isOther = chosen.withOthers === true && slice !== chosen.slice;
+    if (content.unreadable && !isOther) throw unreadableStill(key, content.unreadable);
+    if (content.unreadable) return false;
+    const { next } = content.checkpoint;
+    return isOther ? next > target : next !== target;
   });
+  if (chosen.withOthers && !kept.some(({ sink, slice }) => sink === chosen.sink && slice === chosen.slice))
+    throw hasNone(kept, chosen);
   const edits = moved.map((one) => ({
     kept: one,
     checkpoint: movedTo(target, one.content.checkpoint!, ends, frame),
@@ -174,11 +184,19 @@ function unreadableStill(key: string, { advice }: BusError): BusError {
   return new BusError(`the checkpoint ${key} cannot be read, so it cannot be moved`, advice);
 }
 
-function chosenOf(kept: readonly KeptCheckpoint[], { sink, slice }: Chosen): KeptCheckpoint[] {
-  const ofSink = kept.filter((one) => one.sink === sink && (slice === undefined || one.slice === slice));
-  if (ofSink.length > 0) return ofSink;
+function chosenOf(kept: readonly KeptCheckpoint[], chosen: Chosen): KeptCheckpoint[] {
+  const { sink, slice, withOthers = false } = chosen;
+  const ofSlicing = `/${slice?.split('/')[1]}`;
+  const isChosen = (other: string) =>
+    slice === undefined || other === slice || (withOthers && !other.endsWith(ofSlicing));
+  const ofSink = kept.filter((one) => one.sink === sink && isChosen(one.slice));
+  if (ofSink.length > 0 || withOthers) return ofSink;
+  throw hasNone(kept, chosen);
+}
+
+function hasNone(kept: readonly KeptCheckpoint[], { sink, slice }: Chosen): BusError {
   const others = kept.map((one) => `${one.sink} (${one.slice})`);
-  throw new BusError(
+  return new BusError(
     `the sink ${sink} has no checkpoint${slice === undefined ? '' : ` of the slice ${slice}`} in this pipeline`,
     others.length > 0
       ? `Those that there are: ${others.join(', ')}. A sink without one begins by its START.`

@@ -10,7 +10,7 @@ import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import { backoffMs, type Clock } from '../base/clock.ts';
 import { freeSharedMemory } from '../base/shared-memory.ts';
-import type { BusError } from '../bus/bus-error.ts';
+import { BusError } from '../bus/bus-error.ts';
 import type { Gap, Source } from '../bus/read/source.ts';
 import type { Trail } from '../bus/read/trail.ts';
 import type { BusWatch, WatchStatus } from '../bus/read/watch.ts';
@@ -34,11 +34,8 @@ import { hasBegun, type LaneStart, liveFrom, readFrom, windowsTouched } from './
 import { type StrayWindows, Sweep } from './strays.ts';
 import { Verifier, type VerifierOptions, type VerifySettings } from './verifier.ts';
 
-/** What the engine reads, and where each sink resumes. */
-export interface Attachment {
-  readonly tiling: Tiling;
-  /** Reports new epochs; absent if there are never any (core mode). */
-  readonly epochs?: EpochWatch;
+/** Where sinks begin or resume. */
+export interface Beginnings {
   /** By sink: start of the first window that it still needs; -Infinity in core mode. */
   readonly from: ReadonlyMap<string, number>;
   /** By sink: the sequence read through when the windows before `from` were closed; no entry if unknown. */
@@ -62,14 +59,24 @@ export interface Attachment {
   ): Promise<{ readonly from: number; readonly lost: WindowRange | undefined }>;
   /** By sink: why its lane must not begin. It does when the keeper can save its checkpoint. */
   readonly unreadable?: ReadonlyMap<string, BusError>;
+  /** Sinks that do not begin now: their stores may hold more than their checkpoints say. Absent in core mode. */
+  readonly resumed?: ReadonlySet<string>;
+  keeperOf(sink: string): CheckpointKeeper | undefined;
+}
+
+/** What the engine reads, and where each sink resumes. */
+export interface Attachment extends Beginnings {
+  readonly tiling: Tiling;
+  /** Reports new epochs; absent if there are never any (core mode). */
+  readonly epochs?: EpochWatch;
+  /** Resolves to where the sink begins by what its checkpoint says now. Absent in core mode. */
+  reattach?(sink: string): Promise<Beginnings>;
   /** Whether messages that were read can be read again. */
   readonly replayable: boolean;
   /** How long the bus keeps a message; undefined if it keeps none, or has no time limit. */
   readonly keepsMs?: number | undefined;
   /** See `Point.instance`. */
   readonly instance: string;
-  /** Sinks that do not begin now: their stores may hold more than their checkpoints say. Absent in core mode. */
-  readonly resumed?: ReadonlySet<string>;
   /** What was read of the stream; absent in core mode. */
   readonly trail?: Trail;
   /** By sink: a rollback that this process met before, and after which the sink has not been swept to the end. */
@@ -88,7 +95,6 @@ export interface Attachment {
    * window: gaps in it mean no loss to any sink. Absent in core mode.
    */
   openAside?(from: number): Source;
-  keeperOf(sink: string): CheckpointKeeper | undefined;
   /** Counts messages that the stream did not store. Absent in core mode, and if nobody wants it. */
   readonly watch?: Pick<BusWatch, 'watched' | 'run' | 'status'> | undefined;
 }
@@ -165,6 +171,10 @@ export interface EngineEvents extends CatchUpEvents {
   differs(sink: string, difference: string, start: number): void;
   /** Windows got a sample, up to this sequence, after they were handed out. They are computed and written again. */
   reopened(starts: readonly number[], through: number): void;
+  /** Another lane is about to take the place of this one. */
+  laneReplaced?(parts: LaneParts): void;
+  /** It is not known yet where a sink begins whose lane was taken down. That is tried again. */
+  notBegun?(sink: string, error: unknown): void;
   /** A `reopened` window stays as it is: nobody knows any longer which names the sink got in it. */
   namesUnknown?(sink: string, start: number): void;
 }
@@ -179,6 +189,17 @@ export interface LaneParts {
   readonly sweep: Sweep | undefined;
   /** Which names the sink gets; undefined: all, always. */
   readonly names: NameChoices | undefined;
+  readonly beginnings: Beginnings;
+  /** Aborts when another lane takes its place. */
+  readonly ends: AbortController;
+  /** Aborts then, and at the end of the engine. */
+  readonly over: AbortSignal;
+}
+
+/** Windows of a lane that are to be computed again, each with the sequence up to which all messages must be read. */
+interface Owed {
+  readonly waiting: Map<number, number>;
+  current: readonly [start: number, through: number] | undefined;
 }
 
 /** The live path. */
@@ -205,21 +226,25 @@ export type EngineEnd = 'stopped' | 'reshaped' | 'rolled_back';
 type OnReopened = (starts: readonly number[], through: number) => void;
 
 export class Engine {
-  readonly lanes: readonly LaneParts[];
+  #lanes: readonly LaneParts[];
   readonly live: LiveParts;
   readonly table: SeriesTable;
   /** Messages that were no longer in the stream, on the live path and in every catch-up. */
   readonly gaps: Gaps = { times: 0, messages: 0, latest: [] };
   readonly #catchUps: CatchUps;
   readonly #attachment: Attachment;
+  readonly #sinks: readonly EngineSink[];
   readonly #settings: EngineSettings;
   readonly #clock: Clock;
   readonly #events: EngineEvents;
   readonly #fanout: FanOut;
   /** Catch-ups and rewrites under way. */
   readonly #replays = new Set<Promise<void>>();
-  /** By lane: the windows to compute again, each with the sequence up to which all messages must be read. */
-  readonly #owed = new Map<Lane, Map<number, number>>();
+  readonly #owed = new Map<Lane, Owed>();
+  readonly #running = new Map<Lane, Promise<void>>();
+  readonly #paused = new Set<string>();
+  /** Aborts when a lane fails, with its error. */
+  readonly #broken = new AbortController();
   /** Aborts when a source notices that the stream was rolled back. */
   readonly #rolledBack = new AbortController();
   /** Aborts when the live path ends; every catch-up ends with it. */
@@ -233,14 +258,20 @@ export class Engine {
     events: EngineEvents,
   ) {
     this.#attachment = attachment;
+    this.#sinks = sinks;
     this.#settings = settings;
     this.#clock = clock;
     this.#events = events;
     this.table = SeriesTable.of(attachment.tiling);
     const liveStart = liveFrom(laneStarts(attachment), attachment.tiling, clock.now());
-    this.lanes = sinks.map((sink) => this.#laneOf(sink, liveStart));
+    this.#lanes = sinks.map((sink) =>
+      this.#laneOf(sink, attachment, {
+        liveStart,
+        rolledBack: spanOf([attachment.rollback, attachment.unswept?.get(sink.id)]),
+      }),
+    );
     this.#fanout = new FanOut(
-      this.lanes.map(({ lane }) => lane),
+      this.#lanes.map(({ lane }) => lane),
       liveStart.from,
     );
     this.#catchUps = new CatchUps({
@@ -277,25 +308,14 @@ export class Engine {
    * after all that with the reason.
    */
   async run(stop: AbortSignal): Promise<EngineEnd> {
-    const lanes = this.#fanout.lanes;
-    const broken = new AbortController();
-    const running = lanes.map((lane) => lane.run());
-    // A lane never ends on its own. If one does, what it owes would never be written, so everything stops, loudly.
-    for (const lane of running) lane.catch((error: unknown) => broken.abort(error));
-    for (const lane of lanes) {
-      if (!lane.resting) this.#catchUp(lane);
-    }
-    for (const { verifier, sweep } of this.lanes) {
-      this.#track(verifier.run(this.#over.signal));
-      if (sweep !== undefined) this.#track(sweep.run(this.#over.signal));
-    }
+    for (const parts of this.#lanes) this.#start(parts);
     const { source, pipeline, aggregator } = this.live;
     const { epochs, watch } = this.#attachment;
     if (epochs !== undefined) this.#track(epochs.run(this.#over.signal));
     if (watch !== undefined) this.#track(watch.run(this.#over.signal));
     const ends = [
       stop,
-      broken.signal,
+      this.#broken.signal,
       this.#rolledBack.signal,
       ...(epochs === undefined ? [] : [epochs.changed]),
     ];
@@ -319,12 +339,95 @@ export class Engine {
       const startsAgain = epochs?.changed.aborted === true || this.#rolledBack.signal.aborted;
       const patienceMs = startsAgain ? 0 : Math.max(0, left);
       const late = this.#clock.sleep(patienceMs, drained.signal).then(() => deadline.abort());
-      await Promise.all(lanes.map((lane) => lane.stop(deadline.signal)));
+      // One that was taken down must not save its checkpoint over the one that was changed.
+      const going = this.#lanes.filter(({ ends }) => !ends.signal.aborted);
+      await Promise.all(going.map(({ lane }) => lane.stop(deadline.signal)));
       drained.abort();
-      await Promise.all([...running, ...this.#replays, late]);
+      await Promise.all([...this.#running.values(), ...this.#replays, late]);
     }
     if (this.#rolledBack.signal.aborted) return 'rolled_back';
     return epochs?.changed.aborted ? 'reshaped' : 'stopped';
+  }
+
+  get lanes(): readonly LaneParts[] {
+    return this.#lanes;
+  }
+
+  /** Runs the lane, and what belongs to it, until it ends. */
+  #start({ lane, verifier, sweep, over }: LaneParts): void {
+    const running = lane.run();
+    // A lane never ends on its own. If one does, what it owes would never be written, so everything stops, loudly.
+    running.catch((error: unknown) => this.#broken.abort(error));
+    this.#running.set(lane, running);
+    if (!lane.resting) this.#catchUp(lane);
+    this.#track(verifier.run(over));
+    if (sweep !== undefined) this.#track(sweep.run(over));
+  }
+
+  /** What is still to be done in windows that the sink's store has, and that a later start might forget. */
+  owes(sink: string): 'rewrites' | 'sweep' | undefined {
+    const parts = this.#lanes.find(({ lane }) => lane.id === sink);
+    if (parts?.sweep?.isOver === false && parts.sweep.rolledBack !== undefined) return 'sweep';
+    return parts !== undefined && this.#owed.has(parts.lane) ? 'rewrites' : undefined;
+  }
+
+  /**
+   * Takes the lane of a sink down, and lets another one begin where the sink's checkpoint says after `change`. The
+   * other lanes and the live path go on. The old lane saves nothing during `change` or later. Whatever becomes of
+   * `change`, the sink begins again, unless the engine has ended. Resolves, or rejects, as `change` does, after that.
+   * Rejects with a `BusError` if there is no lane to take down.
+   */
+  async replaceLane<T>(sink: string, change: () => Promise<T>): Promise<T> {
+    const old = this.#lanes.find(({ lane }) => lane.id === sink);
+    const running = old && this.#running.get(old.lane);
+    const canReattach = this.#attachment.reattach !== undefined;
+    if (!canReattach || old === undefined || running === undefined || old.over.aborted)
+      throw new BusError(`the sink ${sink} is not running now`, 'Try again when it has begun.');
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#track(promise);
+    try {
+      old.ends.abort();
+      this.#catchUps.end(old.lane);
+      await old.lane.end(this.#over.signal);
+      await running;
+      return await change().finally(() => this.#beginAnew(old));
+    } finally {
+      resolve();
+    }
+  }
+
+  async #beginAnew(old: LaneParts): Promise<void> {
+    const { signal } = this.#over;
+    const { id } = old.lane;
+    for (let attempt = 1; !signal.aborted; attempt++) {
+      try {
+        const beginnings = await this.#attachment.reattach!(id);
+        if (!signal.aborted) this.#putInPlace(old, beginnings);
+        return;
+      } catch (error) {
+        this.#events.notBegun?.(id, error);
+        await this.#clock.sleep(backoffMs(attempt, this.#clock.random()), signal);
+      }
+    }
+  }
+
+  /** All in one turn, so that the live path hands each window to one of the two. */
+  #putInPlace(old: LaneParts, beginnings: Beginnings): void {
+    const { id } = old.lane;
+    const rolledBack = old.sweep?.isOver === false ? old.sweep.rolledBack : undefined;
+    const sink = this.#sinks.find((one) => one.id === id)!;
+    const parts = this.#laneOf(sink, beginnings, { rolledBack });
+    this.#events.laneReplaced?.(old);
+    this.#running.delete(old.lane);
+    this.#lanes = this.#lanes.map((one) => (one === old ? parts : one));
+    this.#fanout.replace(old.lane, parts.lane);
+    if (this.#paused.has(id)) parts.lane.pause();
+    this.#start(parts);
+    const { waiting, current } = this.#owed.get(old.lane) ?? { waiting: [], current: undefined };
+    this.#owed.delete(old.lane);
+    // Later windows are computed again anyway. Nobody tells of these a second time.
+    for (const [start, through] of [...(current ? [current] : []), ...waiting])
+      if (start < parts.lane.next) this.#owe(parts, [start], through);
   }
 
   /**
@@ -390,14 +493,24 @@ export class Engine {
     );
   }
 
-  #laneOf(engineSink: EngineSink, liveStart: LaneStart): LaneParts {
+  /** `liveStart`: where the live path begins, if both begin together. */
+  #laneOf(
+    engineSink: EngineSink,
+    beginnings: Beginnings,
+    {
+      liveStart,
+      rolledBack,
+    }: { readonly liveStart?: LaneStart; readonly rolledBack: WindowRange | undefined },
+  ): LaneParts {
     const { id, kind, sink, limits, timeoutMs, backlogBytes, keepsMs } = engineSink;
     const events = this.#events;
-    const keeper = this.#attachment.keeperOf(id);
-    const names = this.#attachment.names?.get(id);
-    const own = laneStartOf(id, this.#attachment);
+    const keeper = beginnings.keeperOf(id);
+    const names = beginnings.names?.get(id);
+    const own = laneStartOf(id, beginnings);
+    const ends = new AbortController();
+    const over = AbortSignal.any([this.#over.signal, ends.signal]);
     // A lane close to the live path follows it from the live path's start; some windows are written again.
-    const isNear = own.from >= liveStart.from && hasBegun(own, this.#clock.now());
+    const isNear = liveStart && own.from >= liveStart.from && hasBegun(own, this.#clock.now());
     const { from, closedThrough } = isNear ? liveStart : own;
     const lane: Lane = new Lane({
       id,
@@ -408,11 +521,11 @@ export class Engine {
       from,
       closedThrough,
       // The live path may begin earlier. But nobody would repair windows that no checkpoint speaks of.
-      first: this.#attachment.first?.get(id),
+      first: beginnings.first?.get(id),
       names,
-      identity: this.#attachment.stores?.get(id),
-      receipts: this.#attachment.receipts?.get(id),
-      begins: this.#attachment.resumed?.has(id) === false,
+      identity: beginnings.stores?.get(id),
+      receipts: beginnings.receipts?.get(id),
+      begins: beginnings.resumed?.has(id) === false,
       replayable: this.#attachment.replayable,
       keeper,
       clock: this.#clock,
@@ -421,8 +534,11 @@ export class Engine {
         rejected: (points) => events.pointsRejected(id, points),
         unidentified: (points) => events.pointsLost(id, points),
         changed: (up, failure) => events.sinkChanged(id, up, failure),
-        fellBehind: () => this.#catchUp(lane),
-        storeReplaced: (older) => this.#track(this.#refill(lane, older)),
+        // Also when somebody resumes one that is about to be replaced.
+        fellBehind: () => {
+          if (!over.aborted) this.#catchUp(lane);
+        },
+        storeReplaced: (older) => this.#track(this.#refill(lane, older, beginnings, over)),
         unnamed: (reason) => events.storeUnnamed(id, reason),
         receiptsChanged: (failure) => events.receiptsChanged(id, failure),
         confirmed: (window, refused, isAgain) => {
@@ -452,11 +568,27 @@ export class Engine {
       clock: this.#clock,
       differs: (difference, start) => events.differs(id, difference, start),
     });
-    const sweep = this.#sweepOf(lane, sink, from);
-    const unreadable = this.#attachment.unreadable?.get(id);
+    const sweep = this.#sweepOf(lane, sink, { from, rolledBack, beginnings });
+    const parts = { lane, kind, keeper, verifier, sweep, names, beginnings, ends, over };
+    this.#heedUnreadable(parts);
+    return parts;
+  }
+
+  /** Without its checkpoint, what the sink confirms would be forgotten, and nobody else may decide where it begins. */
+  #heedUnreadable({ lane, keeper, beginnings, over }: LaneParts): void {
+    const unreadable = beginnings.unreadable?.get(lane.id);
     if (unreadable !== undefined) lane.block(this.#failureOf(unreadable));
-    if (keeper !== undefined) keeper.onUnreadable = (error) => this.#checkpointUnreadable(lane, error);
-    return { lane, kind, keeper, verifier, sweep, names };
+    if (keeper === undefined) return;
+    keeper.onUnreadable = (error) => {
+      if (over.aborted) return;
+      if (error === undefined) {
+        lane.unblock();
+        return;
+      }
+      if (lane.blocked) return;
+      this.#catchUps.end(lane);
+      lane.block(this.#failureOf(error));
+    };
   }
 
   /** How long ago the window was due to be closed, in ms. */
@@ -465,8 +597,19 @@ export class Engine {
     return this.#clock.now() - start - windowMs - latenessMs;
   }
 
-  #sweepOf(lane: Lane, { strays }: LaneSink, from: number): Sweep | undefined {
-    const { resumed, rollback, unswept, instance, tiling, names } = this.#attachment;
+  #sweepOf(
+    lane: Lane,
+    { strays }: LaneSink,
+    {
+      from,
+      rolledBack,
+      beginnings: { resumed, names },
+    }: Pick<LaneParts, 'beginnings'> & {
+      readonly from: number;
+      readonly rolledBack: WindowRange | undefined;
+    },
+  ): Sweep | undefined {
+    const { instance, tiling } = this.#attachment;
     const recompute = this.#recomputeFor(lane.id);
     if (resumed?.has(lane.id) !== true || recompute === undefined) return undefined;
     return new Sweep({
@@ -475,7 +618,7 @@ export class Engine {
       instance,
       strays,
       names: names?.get(lane.id),
-      rolledBack: spanOf([rollback, unswept?.get(lane.id)]),
+      rolledBack,
       tiling,
       slice: this.#settings.slice,
       recompute,
@@ -483,18 +626,6 @@ export class Engine {
       clock: this.#clock,
       swept: (windows, why) => this.#events.swept(lane.id, windows, why),
     });
-  }
-
-  /** Without its checkpoint, what the sink confirms would be forgotten, and nobody else may decide where it begins. */
-  #checkpointUnreadable(lane: Lane, error: BusError | undefined): void {
-    if (this.#over.signal.aborted) return;
-    if (error === undefined) {
-      lane.unblock();
-      return;
-    }
-    if (lane.blocked) return;
-    this.#catchUps.end(lane);
-    lane.block(this.#failureOf(error));
   }
 
   #failureOf({ message, advice }: BusError): StoreFailure {
@@ -561,6 +692,7 @@ export class Engine {
 
   /** Pauses the sink's lane until `resume`. May be called before `run`, and for a lane that is already paused. */
   pause(sink: string): void {
+    this.#paused.add(sink);
     for (const { lane } of this.lanes.filter(({ lane }) => lane.id === sink)) {
       this.#catchUps.end(lane);
       lane.pause();
@@ -568,6 +700,7 @@ export class Engine {
   }
 
   resume(sink: string): void {
+    this.#paused.delete(sink);
     if (this.#over.signal.aborted) return;
     for (const { lane } of this.lanes) if (lane.id === sink) lane.resume();
   }
@@ -579,9 +712,12 @@ export class Engine {
   }
 
   /** The lane's store is another one than that of the checkpoint, or was emptied, or holds `older` content. */
-  async #refill(lane: Lane, older: OlderContent | undefined): Promise<void> {
-    const { beginAgain } = this.#attachment;
-    const { signal } = this.#over;
+  async #refill(
+    lane: Lane,
+    older: OlderContent | undefined,
+    { beginAgain }: Beginnings,
+    signal: AbortSignal,
+  ): Promise<void> {
     this.#catchUps.end(lane);
     if (beginAgain === undefined) return;
     for (let attempt = 1; !signal.aborted; attempt++) {
@@ -607,24 +743,28 @@ export class Engine {
   #reopen(lanes: readonly Lane[], starts: readonly number[], through: number): void {
     if (!this.#attachment.replayable) return;
     this.#events.reopened(starts, through);
-    for (const { lane, verifier, sweep } of this.lanes) {
-      if (!lanes.includes(lane)) continue;
-      for (const start of starts) {
-        verifier.reopened(start, through);
-        sweep?.reopened(start, through);
-      }
-      const owed = this.#owed.get(lane) ?? new Map<number, number>();
-      for (const start of starts) owed.set(start, Math.max(through, owed.get(start) ?? 0));
-      if (this.#owed.has(lane)) continue;
-      this.#owed.set(lane, owed);
-      lane.hold();
-      this.#track(this.#rewrite(lane, owed));
+    for (const parts of this.lanes) if (lanes.includes(parts.lane)) this.#owe(parts, starts, through);
+  }
+
+  #owe(parts: LaneParts, starts: readonly number[], through: number): void {
+    const { lane, verifier, sweep, over } = parts;
+    for (const start of starts) {
+      verifier.reopened(start, through);
+      sweep?.reopened(start, through);
     }
+    const owed: Owed = this.#owed.get(lane) ?? { waiting: new Map(), current: undefined };
+    for (const start of starts) owed.waiting.set(start, Math.max(through, owed.waiting.get(start) ?? 0));
+    if (this.#owed.has(lane)) return;
+    this.#owed.set(lane, owed);
+    lane.hold();
+    // What becomes known while its lane is taken down is for the next one.
+    if (!over.aborted) this.#track(this.#rewrite(parts, owed));
   }
 
   /** Rewrites one window at a time. A window reopened twice in the meantime is rewritten only once. */
-  async #rewrite(lane: Lane, owed: Map<number, number>): Promise<void> {
-    const { signal } = this.#over;
+  async #rewrite(parts: LaneParts, owed: Owed): Promise<void> {
+    const { lane, over: signal } = parts;
+    const { waiting } = owed;
     const options = {
       open: this.#replayFor(lane, this.#settings.keepsSketches),
       tiling: this.#attachment.tiling,
@@ -633,10 +773,11 @@ export class Engine {
       found: (start: number, window: ClosedWindow | undefined, read: number) =>
         this.#events.recomputed?.(start, window, read),
     };
-    for (let [first] = owed; first !== undefined; [first] = owed) {
+    for (let [first] = waiting; first !== undefined; [first] = waiting) {
       const [start, through] = first;
-      owed.delete(start);
-      if (this.#isGuess(lane, start)) continue;
+      waiting.delete(start);
+      owed.current = first;
+      if (this.#isGuess(parts, start)) continue;
       await rewriteWindow(lane, start, through, options, signal);
       if (signal.aborted) return;
     }
@@ -645,8 +786,8 @@ export class Engine {
   }
 
   /** Whether it is a guess which names the sink is to get in a window. Then the store lacks the news, for good. */
-  #isGuess(lane: Lane, start: number): boolean {
-    const { tiling, names, first } = this.#attachment;
+  #isGuess({ lane, beginnings: { names, first } }: LaneParts, start: number): boolean {
+    const { tiling } = this.#attachment;
     const window = { from: start, to: tiling.endOf(start) };
     const isGiven = start >= (first?.get(lane.id) ?? Number.NEGATIVE_INFINITY);
     const isKnown = names?.get(lane.id)?.knows({ start, windowMs: window.to - start }) ?? true;
@@ -707,7 +848,7 @@ export class Engine {
   }
 }
 
-function laneStartOf(sink: string, { from, closedThrough }: Attachment): LaneStart {
+function laneStartOf(sink: string, { from, closedThrough }: Beginnings): LaneStart {
   return { from: from.get(sink)!, closedThrough: closedThrough?.get(sink) };
 }
 

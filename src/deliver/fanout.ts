@@ -4,14 +4,23 @@ import { sizeWindow } from './lane/queue.ts';
 
 /** The end of the live path: hands every complete window to all lanes, and waits for none (I7). */
 export class FanOut {
-  readonly lanes: readonly Lane[];
+  #lanes: readonly Lane[];
   #boundary: number;
   #sequence = 0;
 
   /** `from`: start of the first window that the live path computes. */
   constructor(lanes: readonly Lane[], from: number) {
-    this.lanes = lanes;
+    this.#lanes = lanes;
     this.#boundary = from;
+  }
+
+  get lanes(): readonly Lane[] {
+    return this.#lanes;
+  }
+
+  /** The windows that come from now on go to `other` in place of `lane`. */
+  replace(lane: Lane, other: Lane): void {
+    this.#lanes = this.#lanes.map((one) => (one === lane ? other : one));
   }
 
   /** Every window before this time has been handed to the lanes. */
@@ -28,7 +37,7 @@ export class FanOut {
     const sizedWindows = windows.map(sizeWindow);
     this.#boundary = Math.max(this.#boundary, boundary);
     this.#sequence = sequence;
-    for (const lane of this.lanes) {
+    for (const lane of this.#lanes) {
       for (const sized of sizedWindows) lane.offer(sized);
       lane.advance(boundary, sequence);
     }

@@ -2,6 +2,7 @@
 import { shapeOf, Tiling } from '../aggregate/tiling.ts';
 import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
+import { BusError } from '../bus/bus-error.ts';
 import type { Bus } from '../bus/connect.ts';
 import { EARLY_REMOVAL } from '../bus/early-removal.ts';
 import { incrementsProblem } from '../bus/increments.ts';
@@ -9,6 +10,7 @@ import {
   type CheckpointSurvey,
   createCheckpointStore,
   type StoredCheckpoint,
+  type SurveyedStore,
 } from '../bus/kv/checkpoints.ts';
 import { type AgreedShapes, createShapeStore, type ShapeStore } from '../bus/kv/window-shapes.ts';
 import { createCoreSource } from '../bus/read/core.ts';
@@ -18,7 +20,7 @@ import type { Trail } from '../bus/read/trail.ts';
 import { BusWatch } from '../bus/read/watch.ts';
 import { describeStream, ensureStream, type StreamFacts } from '../bus/stream.ts';
 import { type Config, windowShape } from '../config/config.ts';
-import type { Attachment } from '../deliver/engine.ts';
+import type { Attachment, Beginnings } from '../deliver/engine.ts';
 import { EpochWatch, isSameShape, planEpochs } from '../deliver/epochs.ts';
 import { CheckpointKeeper } from '../deliver/lane/checkpoint-saver.ts';
 import { choicesOf, isLatestChoice, type NameChoices, namesOf } from '../deliver/name-choices.ts';
@@ -85,11 +87,12 @@ function attachToCore(bus: Bus, config: Config, instance: string): Attachment {
 }
 
 async function attachToStream(bus: Bus, config: Config, log: Log, before: Attached): Promise<Attachment> {
-  const { core, sinks } = config;
+  const { core } = config;
   const facts = await ensureStream(bus, core);
   warnOf(facts, core, log);
   const store = createCheckpointStore(bus, core, facts.replicas);
-  const { stored, unreadable } = await store.survey();
+  const survey = await store.survey();
+  const { stored } = survey;
   const reports = new Reports(log, systemClock);
   const shapes = createShapeStore(bus, core.pipeline, facts.replicas);
   const known = await agreeOnShapes(shapes, config, stored, log, before.announces);
@@ -101,22 +104,70 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
   );
   if (rollback !== undefined) reports.rolledBack(rollback, isMisread);
   if (orphaned !== undefined) reports.orphaned(orphaned);
+  const frame = { bus, store, tiling, trail, reports };
+  return {
+    ...beginningsOf(config, frame, survey, resumptions, extent),
+    reattach: (sink) => reattach(sink, config, frame),
+    tiling,
+    epochs,
+    replayable: true,
+    watch: core.watchShare > 0 ? new BusWatch(bus, core, { share: core.watchShare }) : undefined,
+    keepsMs: facts.maxAgeMs,
+    instance: '',
+    trail,
+    ...(before.unswept && { unswept: before.unswept }),
+    rollback,
+    lost: [...[...resumptions.values()].map(({ lost }) => lost), orphaned].flatMap((range) => range ?? []),
+    open: (first, closed, isLive) =>
+      createJetStreamSource(bus, core, { start: startOf(first, closed, tiling), trail, isLive }),
+    openAside: (first) =>
+      createJetStreamSource(bus, core, { start: startOf(first, undefined, tiling), isPassive: true, trail }),
+  };
+}
+
+/** What the beginnings of all sinks have in common. */
+interface BeginningFrame {
+  readonly bus: Bus;
+  readonly store: SurveyedStore;
+  readonly tiling: Tiling;
+  readonly trail: Trail;
+  readonly reports: Reports;
+}
+
+/** Resolves to where the sink begins by what its checkpoint says now, as at a start. Rejects with a `BusError`. */
+async function reattach(sink: string, config: Config, frame: BeginningFrame): Promise<Beginnings> {
+  const { bus, tiling, trail } = frame;
+  const facts = await describeStream(bus, config.core);
+  if (facts.created !== trail.created)
+    throw new BusError('the stream was replaced', 'The instance attaches again by itself.');
+  // What the one before remembers of the key does not hold any more.
+  const store = createCheckpointStore(bus, config.core, facts.replicas);
+  const survey = await store.survey();
+  const only = { ...config, sinks: config.sinks.filter(({ id }) => id === sink) };
+  const { stored } = survey;
+  const { resumptions, extent } = await lookBack({ bus, config: only, facts, stored, tiling }, trail);
+  return beginningsOf(only, { ...frame, store }, survey, resumptions, extent);
+}
+
+/** Returns where the sinks of `config` begin, and tells it. */
+function beginningsOf(
+  config: Config,
+  { bus, store, tiling, trail, reports }: BeginningFrame,
+  { stored, unreadable }: CheckpointSurvey,
+  resumptions: ReadonlyMap<string, Resumption>,
+  extent: StreamExtent,
+): Beginnings {
+  const { core, sinks } = config;
   const starts = startsOf(config, stored, resumptions, extent, tiling);
   tellBeginnings(reports, starts.from, resumptions, unreadable);
   const slice = `${core.slice.index}/${core.slice.of}`;
   const names = namesIn(config, stored, starts, reports);
   return {
-    tiling,
-    epochs,
     from: starts.from,
     closedThrough: starts.closedThrough,
     first: starts.first,
     names,
     unreadable,
-    replayable: true,
-    watch: core.watchShare > 0 ? new BusWatch(bus, core, { share: core.watchShare }) : undefined,
-    keepsMs: facts.maxAgeMs,
-    instance: '',
     stores: storesOf(resumptions),
     receipts: receiptsOf(resumptions, core.pipeline, slice),
     beginAgain: async (sink, heldTo) =>
@@ -128,14 +179,6 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
         heldTo,
       ),
     resumed: new Set(sinks.flatMap(({ id }) => (resumptions.get(id)!.position === undefined ? [] : [id]))),
-    trail,
-    ...(before.unswept && { unswept: before.unswept }),
-    rollback,
-    lost: [...[...resumptions.values()].map(({ lost }) => lost), orphaned].flatMap((range) => range ?? []),
-    open: (first, closed, isLive) =>
-      createJetStreamSource(bus, core, { start: startOf(first, closed, tiling), trail, isLive }),
-    openAside: (first) =>
-      createJetStreamSource(bus, core, { start: startOf(first, undefined, tiling), isPassive: true, trail }),
     keeperOf: (sink) =>
       new CheckpointKeeper({
         sink,

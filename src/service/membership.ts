@@ -2,6 +2,7 @@
 import { Bell, systemClock } from '../base/clock.ts';
 import type { Controlled } from '../control/controller.ts';
 import type { Status } from '../observe/status.ts';
+import { RunningCheckpoints } from './running-checkpoints.ts';
 import { type Announcement, Session } from './session.ts';
 import type { Surroundings } from './session-engine.ts';
 import { snapshot } from './snapshot.ts';
@@ -14,11 +15,13 @@ export class Membership implements Controlled {
   readonly #comesBack = new Bell();
   readonly #announcement: Announcement = { due: true };
   readonly #first: Session;
+  readonly checkpoints: RunningCheckpoints;
   /** The current session, or the last one. */
   #session: Session;
 
   constructor(surroundings: Surroundings) {
     this.#surroundings = surroundings;
+    this.checkpoints = new RunningCheckpoints(surroundings);
     this.#first = new Session(0, surroundings, this.#announcement);
     this.#session = this.#first;
   }

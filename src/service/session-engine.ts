@@ -96,6 +96,12 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
       log.info({ sink, from: new Date(from).toISOString() }, 'sink is catching up by replay'),
     replayFailed: (sink, error) => log.warn({ sink, error: String(error) }, 'replay failed; trying again'),
     swept: (sink, windows, why) => reports.swept(sink, windows, why),
+    laneReplaced: (replaced) => parts.totals.laneReplaced(replaced),
+    notBegun: (sink, error) =>
+      log.warn(
+        { sink, error: String(error) },
+        'it is not known yet where the sink begins again; trying again',
+      ),
     storeReplaced: (...replaced) => reports.storeReplaced(...replaced),
     storeUnnamed: (sink, reason) => reports.storeUnnamed(sink, reason),
     receiptsChanged: (sink, failure) => reports.receiptsChanged(sink, failure),

@@ -155,11 +155,16 @@ export class Session {
   async #read({ engine, sinks }: SessionEngine, stop: AbortSignal): Promise<EngineEnd> {
     const { parts } = this.#surroundings;
     const over = new AbortController();
-    const probed = engine.lanes.map(({ lane, names }) => ({
+    // Another lane may take the place of this one.
+    const partsOf = (id: string) => engine.lanes.find(({ lane }) => lane.id === id)!;
+    const probed = engine.lanes.map(({ lane }) => ({
       id: lane.id,
       sink: sinks.get(lane.id)!,
-      holds: (name: string, range: WindowRange) => names?.givenIn(range)(name) ?? true,
-      isWell: () => lane.state === 'live' && lane.up,
+      holds: (name: string, range: WindowRange) => partsOf(lane.id).names?.givenIn(range)(name) ?? true,
+      isWell: () => {
+        const now = partsOf(lane.id).lane;
+        return now.state === 'live' && now.up;
+      },
       written: () => parts.totals.counts?.sinks[lane.id]?.written ?? 0,
     }));
     const probing = parts.probes.run(probed, AbortSignal.any([stop, over.signal]));

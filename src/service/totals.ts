@@ -51,6 +51,14 @@ export class Totals {
     this.#engine = engine;
   }
 
+  /** Another lane of the engine takes the place of this one. The thread of its sink goes on counting its stalls. */
+  laneReplaced(parts: Engine['lanes'][number]): void {
+    const { id } = parts.lane;
+    const counted = { sinks: { [id]: { ...sinkTotalsOf(parts), stalls: 0 } } };
+    this.#earlier = addUp<Tally>(this.#earlier ?? {}, counted) as EngineTotals;
+    this.#earlierLooks.set(id, this.lastLook(id));
+  }
+
   get reconnects(): number {
     return this.#reconnects + (this.#bus?.stats.reconnects ?? 0);
   }

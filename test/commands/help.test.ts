@@ -35,10 +35,10 @@ describe('the help', () => {
     for (const command of commands) {
       for (const [, line] of command.helpInformation().matchAll(/^ {2}(?:\S+=\S+ )*metrics-fanout (.*)$/gm)) {
         const words = [...line!.matchAll(/'([^']*)'|(\S+)/g)].map((match) => match[1] ?? match[2]!);
-        const [name, sub] = words;
-        const found = createProgram().commands.find((one) => one.name() === name);
-        const asked = found?.commands.find((one) => one.name() === sub) ?? found;
+        const [name, ...subs] = words;
+        let asked = createProgram().commands.find((one) => one.name() === name);
         expect(asked, line).toBeDefined();
+        for (const sub of subs) asked = asked!.commands.find((one) => one.name() === sub) ?? asked;
         const flags = asked!.options.map(({ long }) => long);
         const given = words.filter((word) => word.startsWith('--'));
         expect(

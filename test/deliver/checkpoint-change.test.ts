@@ -226,6 +226,34 @@ describe('a move', () => {
   });
 });
 
+describe('an instance changes the checkpoint of its own slice, while the others go on', () => {
+  const frame = { ...FRAME, slices: 2 };
+  const own = { sink: 'a', slice: '0/2', withOthers: true };
+  const both = [kept(60_000, {}, '0/2'), kept(62_000, {}, '1/2')];
+  const placeOf = ({ effects }: CheckpointChange) => effects.map(({ after }) => after);
+
+  test('those of another number of slices go back with it, if they would keep it ahead, and never forward', () => {
+    const stored = [...both, kept(50_000), kept(30_000, {}, '2/3'), kept(30_000, {}, '0/2', 'b')];
+    expect(keys(planSet(stored, own, 40_000, ENDS, frame))).toEqual([keyOf('0/2', 'a'), keyOf('0/1', 'a')]);
+    expect(placeOf(planSet(stored, own, 40_000, ENDS, frame))).toMatchObject([
+      { next: 40_000 },
+      { next: 62_000 },
+    ]);
+    expect(keys(planSet(stored, own, 70_000, ENDS, frame))).toEqual([keyOf('0/2', 'a')]);
+  });
+
+  test('a reset takes them as well, or one of them would decide where it begins', () => {
+    const change = planReset([...both, kept(50_000), spoiled('1/3')], own, frame);
+    expect(keys(change)).toEqual([keyOf('0/2', 'a'), keyOf('0/1', 'a'), keyOf('1/3', 'a')]);
+    expect(placeOf(change)).toMatchObject([{ by: 'start', next: 4_000 }, { next: 62_000 }]);
+  });
+
+  test('without a checkpoint of its own, there is nothing to reset, and a move is refused', () => {
+    expect(planReset([both[1]!], own, frame).edits).toEqual([]);
+    expect(() => planSet([both[1]!], own, 40_000, ENDS, frame)).toThrow('has no checkpoint of the slice 0/2');
+  });
+});
+
 describe('where the service resumes after a move back: marks of the trail are later than the sequence', () => {
   const resumed = (heldOf: (sequence: number) => Held) => {
     const [edit] = planSet([kept(60_000)], ALL, 40_000, ENDS, FRAME).edits;

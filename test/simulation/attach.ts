@@ -4,7 +4,7 @@ import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { StoredCheckpoint } from '../../src/bus/kv/checkpoints.ts';
 import { keyOfMark, marksOf, mergeMarks, Trail } from '../../src/bus/read/trail.ts';
 import type { Slice } from '../../src/config/core-settings.ts';
-import type { Attachment } from '../../src/deliver/engine.ts';
+import type { Attachment, Beginnings } from '../../src/deliver/engine.ts';
 import { EpochWatch } from '../../src/deliver/epochs.ts';
 import { CheckpointKeeper } from '../../src/deliver/lane/checkpoint-saver.ts';
 import { choicesOf, type NameChoices, namesOf } from '../../src/deliver/name-choices.ts';
@@ -42,21 +42,72 @@ export async function attachToStream(
   sinks: readonly SinkPlan[],
   slice: Slice,
 ): Promise<Attachment> {
-  const sliceName = `${slice.index}/${slice.of}`;
   const store = new SimCheckpointStore(world, instance, slice);
   const stored = await store.list();
   await instance.pause(world.chance.int(1, 20));
-  const firstSequence = world.stream.firstSequence(world.timeline.now);
-  const isEmpty = firstSequence > world.stream.lastSequence(world.timeline.now);
-  const firstTime = isEmpty ? undefined : world.stream.at(firstSequence).streamTime;
-  const extent = { firstTime, truncated: firstSequence > 1 };
   const shapes = new SimShapeStore(world, instance);
   const epochs = new EpochWatch(shapes, await shapes.load(), instance.clock, () => {});
   const { tiling } = epochs;
+  const lookedBack = lookBack(world, instance, sinks, stored, slice, tiling, extentNow(world));
+  const trail = world.options.forgetsTrail ? undefined : lookedBack.trail;
+  const frame = { world, instance, slice, tiling, trail };
+  return {
+    ...beginningsOf(frame, sinks, store, stored, lookedBack.resumptions),
+    reattach: (sink) => reattach(sink, frame),
+    tiling,
+    epochs,
+    ...(instance.unswept && { unswept: instance.unswept }),
+    replayable: true,
+    instance: '',
+    ...(trail && { trail }),
+    rollback: lookedBack.rollback,
+    open: (first, closed, isLive) =>
+      instance.tracked(new SimSource(world, instance, readFrom(first, tiling), closed, { isLive, trail })),
+    openAside: (first) =>
+      instance.mortal(
+        new SimSource(world, instance, readFrom(first, tiling), undefined, { isAside: true, trail }),
+      ),
+  };
+}
+
+export function extentNow({ stream, timeline }: World): StreamExtent {
+  const firstSequence = stream.firstSequence(timeline.now);
+  const isEmpty = firstSequence > stream.lastSequence(timeline.now);
+  const firstTime = isEmpty ? undefined : stream.at(firstSequence).streamTime;
+  return { firstTime, truncated: firstSequence > 1 };
+}
+
+interface Frame {
+  readonly world: World;
+  readonly instance: Instance;
+  readonly slice: Slice;
+  readonly tiling: Tiling;
+  readonly trail: Trail | undefined;
+}
+
+/** As src/service/attachment.ts does. */
+async function reattach(sink: string, frame: Frame): Promise<Beginnings> {
+  const { world, instance, slice, tiling } = frame;
+  const sinks = world.scenario.sinks.filter(({ id }) => id === sink);
+  const store = new SimCheckpointStore(world, instance, slice);
+  const stored = await store.list();
+  await instance.pause(world.chance.int(1, 20));
+  const { resumptions } = lookBack(world, instance, sinks, stored, slice, tiling, extentNow(world));
+  return beginningsOf(frame, sinks, store, stored, resumptions);
+}
+
+function beginningsOf(
+  { world, instance, slice, tiling, trail }: Frame,
+  sinks: readonly SinkPlan[],
+  store: SimCheckpointStore,
+  stored: readonly StoredCheckpoint[],
+  resumptions: ReadonlyMap<string, Resumption>,
+): Beginnings {
+  const sliceName = `${slice.index}/${slice.of}`;
+  const extent = extentNow(world);
   const now = instance.clock.now();
   const from = new Map<string, number>();
   const closedThrough = new Map<string, number>();
-  const lookedBack = lookBack(world, instance, sinks, stored, slice, tiling, extent);
   const began = new Map<string, number>();
   const first = new Map<string, number>();
   for (const { id, begin } of sinks) {
@@ -64,50 +115,28 @@ export async function attachToStream(
     const wanted = firstWanted(begin, extent, tiling, now);
     // A sink is still owed everything that this slice itself has not confirmed.
     const isOwn = ofSink.some(({ slice: other }) => other === sliceName);
-    const known = lookedBack.resumptions.get(id)!.position;
+    const known = resumptions.get(id)!.position;
     const beginning = known === undefined ? wanted : known.began;
     if (beginning !== undefined) began.set(id, beginning);
     from.set(id, known?.next ?? wanted);
     first.set(id, firstGiven(ofSink, from.get(id)!));
     if (known !== undefined && known.sequence > 0) closedThrough.set(id, known.sequence);
-    if (isOwn) continue;
-    const old = slicesOf(world.scenario.slices);
-    const inherits =
-      world.slices !== world.scenario.slices &&
-      old.every((each) => ofSink.some(({ slice }) => slice === each));
-    if (inherits) world.invariants.inherits(id, sliceName, old);
-    else world.invariants.begins(id, sliceName, wanted, firstSequence);
+    if (!isOwn) beginsAnew(world, { id, sliceName, wanted, ofSink });
   }
   const names = namesIn(world, instance, sinks, stored, slice, from);
   const shape = { ...world.scenario, slice: sliceName };
-  const trail = world.options.forgetsTrail ? undefined : lookedBack.trail;
   return {
-    tiling,
-    epochs,
     from,
     closedThrough,
     first,
     names,
-    ...(instance.unswept && { unswept: instance.unswept }),
-    replayable: true,
-    instance: '',
-    resumed: new Set(
-      [...lookedBack.resumptions].flatMap(([id, { position }]) => (trail && position ? [id] : [])),
-    ),
-    ...(trail && { trail }),
-    rollback: lookedBack.rollback,
-    stores: storesOf(lookedBack.resumptions),
-    receipts: receiptsOf(lookedBack.resumptions, PIPELINE, sliceName),
+    resumed: new Set([...resumptions].flatMap(([id, { position }]) => (trail && position ? [id] : []))),
+    stores: storesOf(resumptions),
+    receipts: receiptsOf(resumptions, PIPELINE, sliceName),
     beginAgain: async (sink, heldTo) => {
       await instance.pause(world.chance.int(1, 20));
       return beginAgain(began.get(sink), extent, tiling, instance.clock.now(), heldTo);
     },
-    open: (first, closed, isLive) =>
-      instance.tracked(new SimSource(world, instance, readFrom(first, tiling), closed, { isLive, trail })),
-    openAside: (first) =>
-      instance.mortal(
-        new SimSource(world, instance, readFrom(first, tiling), undefined, { isAside: true, trail }),
-      ),
     keeperOf: (sink) =>
       new CheckpointKeeper({
         sink,
@@ -123,6 +152,27 @@ export async function attachToStream(
         failed: () => {},
       }),
   };
+}
+
+function beginsAnew(
+  world: World,
+  {
+    id,
+    sliceName,
+    wanted,
+    ofSink,
+  }: {
+    readonly id: string;
+    readonly sliceName: string;
+    readonly wanted: number;
+    readonly ofSink: readonly StoredCheckpoint[];
+  },
+): void {
+  const old = slicesOf(world.scenario.slices);
+  const inherits =
+    world.slices !== world.scenario.slices && old.every((each) => ofSink.some(({ slice }) => slice === each));
+  if (inherits) world.invariants.inherits(id, sliceName, old);
+  else world.invariants.begins(id, sliceName, wanted, world.stream.firstSequence(world.timeline.now));
 }
 
 /** As src/service/attachment.ts does. The instance knows what it is to give, for the invariants. */

@@ -1,6 +1,7 @@
 /** The checkpoints, which outlive the service, and the faulty access of one instance to them. */
 import { type Epoch, shapeOf } from '../../src/aggregate/tiling.ts';
-import { BusError } from '../../src/bus/bus-error.ts';
+import { BusError, Overtaken } from '../../src/bus/bus-error.ts';
+import type { CheckpointEdit, KeptCheckpoint } from '../../src/bus/kv/checkpoint-keys.ts';
 import type { Checkpoint, CheckpointStore, StoredCheckpoint } from '../../src/bus/kv/checkpoints.ts';
 import type { AgreedShapes, ShapeStore } from '../../src/bus/kv/window-shapes.ts';
 import type { Slice } from '../../src/config/core-settings.ts';
@@ -17,7 +18,10 @@ export class SimCheckpoints {
   healthySince = 0;
   #mode: CheckpointMode = 'healthy';
   readonly #world: World;
-  readonly #stored = new Map<string, StoredCheckpoint>();
+  readonly #stored = new Map<string, StoredCheckpoint & { readonly revision: number }>();
+  #revision = 0;
+  /** By key: how often an operator changed it. */
+  readonly #edits = new Map<string, number>();
 
   constructor(world: World) {
     this.#world = world;
@@ -40,10 +44,36 @@ export class SimCheckpoints {
     return [...this.#stored.values()];
   }
 
+  kept(): KeptCheckpoint[] {
+    return [...this.#stored].map(([key, { sink, slice, checkpoint, revision }]) => ({
+      key,
+      sink,
+      slice,
+      revision,
+      content: { checkpoint },
+    }));
+  }
+
+  editsOf(sink: string, slice: string): number {
+    return this.#edits.get(`${sink} ${slice}`) ?? 0;
+  }
+
+  edit({ kept, checkpoint }: CheckpointEdit): void {
+    const { key, sink, slice, revision } = kept;
+    if (this.#stored.get(key)?.revision !== revision) throw new Overtaken(key, '');
+    this.#edits.set(key, this.editsOf(sink, slice) + 1);
+    this.#revision += 1;
+    if (checkpoint === undefined) this.#stored.delete(key);
+    else this.#stored.set(key, { sink, slice, checkpoint, revision: this.#revision });
+    const to = checkpoint === undefined ? 'removed' : this.#world.windowName(checkpoint.next);
+    this.#world.trace.add('edit', `${key} ${this.#world.windowName(kept.content.checkpoint!.next)} ${to}`);
+  }
+
   put(sink: string, slice: string, checkpoint: Checkpoint, saver: Instance): 'saved' | 'superseded' {
     const before = this.get(sink, slice);
     if (before !== undefined && before.next >= checkpoint.next) return 'superseded';
-    this.#stored.set(`${sink} ${slice}`, { sink, slice, checkpoint });
+    this.#revision += 1;
+    this.#stored.set(`${sink} ${slice}`, { sink, slice, checkpoint, revision: this.#revision });
     this.#world.trace.add(
       'checkpoint',
       `${sink} ${slice} ${this.#world.windowName(checkpoint.next)} ${checkpoint.sequence}`,
@@ -80,7 +110,32 @@ export class SimCheckpointStore implements CheckpointStore {
       this.#world.trace.fail('I5', `${sink} wants its checkpoint set back by ${asked - checkpoint.next} ms`);
     }
     this.#asked.set(sink, checkpoint.next);
-    return this.#call(() => this.#world.checkpoints.put(sink, this.#slice, checkpoint, this.#instance));
+    const { checkpoints } = this.#world;
+    const edits = checkpoints.editsOf(sink, this.#slice);
+    return this.#call(() => {
+      // It goes by a revision that is gone, and nobody is left to try again.
+      if (this.#instance.dead && checkpoints.editsOf(sink, this.#slice) !== edits) return 'superseded';
+      return checkpoints.put(sink, this.#slice, checkpoint, this.#instance);
+    });
+  }
+
+  kept(): Promise<KeptCheckpoint[]> {
+    return this.#call(() => this.#world.checkpoints.kept());
+  }
+
+  /** `done`: called at the same instant. */
+  async edit(edit: CheckpointEdit, done: () => void): Promise<void> {
+    const { checkpoints } = this.#world;
+    const outcome = await this.#call(() => {
+      try {
+        checkpoints.edit(edit);
+      } catch (error) {
+        return error;
+      }
+      done();
+      return undefined;
+    });
+    if (outcome !== undefined) throw outcome;
   }
 
   #call<T>(work: () => T): Promise<T> {

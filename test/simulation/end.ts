@@ -57,6 +57,7 @@ export function checkStreamEnd(world: World, invariant: string): void {
 
 function wrongAbout(world: World, sink: string, key: string, row: Point): string | undefined {
   if (world.invariants.isHoled(row.windowStart) || !isChosen(world, sink, row)) return undefined;
+  if (world.invariants.mayBeStale(sink, row.windowStart)) return undefined;
   const expected = world.invariants.truth.byKey.get(key);
   if (expected === undefined && world.invariants.mayBeLeft(sink, row.windowStart)) return undefined;
   return expected === undefined ? 'the oracle has no such point' : difference(row, expected);

@@ -13,7 +13,8 @@ import { attachToCore, attachToStream } from './attach.ts';
 import type { Gives } from './chosen.ts';
 import { Connection } from './connection.ts';
 import type { SimCoreSource } from './core-source.ts';
-import type { SinkPlan } from './scenario.ts';
+import { moveCheckpoint } from './move.ts';
+import type { Move, SinkPlan } from './scenario.ts';
 import type { SimSource } from './source.ts';
 import { SimSink } from './store.ts';
 import type { World } from './world.ts';
@@ -46,6 +47,9 @@ export class Instance {
   /** Sinks that are paused, and those that ever were: their windows are written more than once. */
   readonly paused = new Set<string>();
   readonly everPaused = new Set<string>();
+  /** Sinks whose checkpoints are being moved, or that have not begun again since, and those that ever were. */
+  readonly moving = new Set<string>();
+  readonly everMoved = new Set<string>();
   /** It has ended in an orderly way. */
   hasEnded = false;
   dead = false;
@@ -146,6 +150,25 @@ export class Instance {
     this.engine?.resume(id);
   }
 
+  /** As src/service/running-checkpoints.ts does. */
+  async moveSink(id: string, move: Move): Promise<void> {
+    const { engine } = this;
+    const hasIt = engine?.lanes.some(({ lane }) => lane.id === id);
+    if (!hasIt || !Number.isFinite(this.startedAt) || this.isStopping || this.moving.has(id)) return;
+    this.moving.add(id);
+    this.everMoved.add(id);
+    this.#world.trace.add('move', `${this.name} ${id} ${move.way}`);
+    try {
+      await moveCheckpoint(this.#world, this, engine!, id, move);
+      this.moving.delete(id);
+      this.#world.trace.add('moved', `${this.name} ${id}`);
+    } catch (error) {
+      if (!(error instanceof BusError)) throw error;
+      if (!engine!.lanes.some(({ lane, over }) => lane.id === id && over.aborted)) this.moving.delete(id);
+      this.#world.trace.add('not-moved', `${this.name} ${id}: ${error.message}`);
+    }
+  }
+
   /** As src/service/session.ts does. Resolves when the instance has stopped, but never if it dies. */
   async run(): Promise<void> {
     const { scenario, slices } = this.#world;
@@ -164,6 +187,7 @@ export class Instance {
 
   async #operate(attachment: Attachment, sinks: readonly SinkPlan[], slice: Slice): Promise<void> {
     this.sources.splice(0, this.sources.length);
+    this.moving.clear();
     this.trail = attachment.trail;
     if (attachment.rollback !== undefined) {
       const { after, through } = attachment.rollback;

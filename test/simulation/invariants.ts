@@ -26,6 +26,8 @@ export class Invariants {
   readonly #unsettled = new Set<number>();
   /** A known limitation: an instance that ends may have overwritten another's rewrite of a window with an older one. */
   readonly #staleBy = new Map<number, Instance>();
+  /** By sink: windows that an operator had it skip. */
+  readonly #skipped = new Map<string, Set<number>>();
   /** Sinks with rows that are not in the stream. These are reported and counted. */
   readonly #leftIn = new Set<string>();
   /** The boundary of the live path at the last check. */
@@ -73,6 +75,7 @@ export class Invariants {
           `${sink} begins with ${this.#world.windowName(start)}, which is incomplete`,
         );
     }
+    this.#owesAgain(sink, slice, from);
     const before = this.#owedFrom.get(`${sink} ${slice}`);
     const both = this.#world.instances > this.#world.slices && before !== undefined;
     this.#owedFrom.set(`${sink} ${slice}`, both ? Math.max(before, from) : from);
@@ -82,6 +85,37 @@ export class Invariants {
   inherits(sink: string, slice: string, old: readonly string[]): void {
     const from = Math.max(...old.map((each) => this.owedFrom(sink, each)));
     this.#owedFrom.set(`${sink} ${slice}`, from);
+  }
+
+  /**
+   * An operator changed the checkpoint of a slice. `loses`: what is to be written again is gone from the store.
+   * `to` is undefined if it was removed: then its START decides.
+   */
+  moved(sink: string, slice: string, from: number, to: number | undefined, loses: boolean): void {
+    const first = to ?? Number.NEGATIVE_INFINITY;
+    const skipped = this.#skipped.get(sink) ?? new Set();
+    this.#skipped.set(sink, skipped);
+    // After a reset, those from where it begins again on are owed once more: see `begins`.
+    const end = to ?? Number.POSITIVE_INFINITY;
+    for (const [start] of this.truth.between(from, end, slice)) skipped.add(start);
+    if (to !== undefined) this.#owesAgain(sink, slice, to);
+    // It may be set back to before its beginning.
+    const owed = this.#owedFrom.get(`${sink} ${slice}`);
+    if (to !== undefined && owed !== undefined) this.#owedFrom.set(`${sink} ${slice}`, Math.min(owed, to));
+    if (!loses) return;
+    const { rows } = this.#world.stores.get(sink)!;
+    for (const [, points] of this.truth.between(first, Number.POSITIVE_INFINITY, slice))
+      for (const point of points) rows.delete(keyOf(point));
+  }
+
+  /** A skipped window may have been written before late messages came that nobody wrote. */
+  mayBeStale(sink: string, start: number): boolean {
+    return this.#skipped.get(sink)?.has(start) === true && this.#unsettled.has(start);
+  }
+
+  #owesAgain(sink: string, slice: string, from: number): void {
+    for (const [start] of this.truth.between(from, Number.POSITIVE_INFINITY, slice))
+      this.#skipped.get(sink)?.delete(start);
   }
 
   engineStarted(instance: Instance): void {
@@ -129,8 +163,10 @@ export class Invariants {
     }
     const slice = sliceOf(this.#world, instance.index);
     // A lane close to the live path follows it from its start: some windows earlier than the lane's own. After a
-    // change of slices, it begins at the oldest position of the old slices.
-    const isNew = this.#world.slices !== scenario.slices;
+    // change of slices, it begins at the oldest position of the old slices. One that was set back to before its
+    // beginning gets news of windows that were another slice's to give, as far as it knows.
+    const { slices, options } = this.#world;
+    const isNew = slices !== scenario.slices || options.movesCheckpoints === true;
     const earliest = Math.min(
       ...(isNew ? this.#owedFrom.values() : scenario.sinks.map(({ id }) => this.owedFrom(id, slice))),
     );
@@ -260,7 +296,7 @@ export class Invariants {
     const { rows, rejected } = this.#world.stores.get(sink)!;
     const gives = givenBy(choices);
     for (const [start, points] of this.truth.between(from, to, slice)) {
-      if (this.#holed.has(start) || except?.has(start)) continue;
+      if (this.#holed.has(start) || except?.has(start) || this.#skipped.get(sink)?.has(start)) continue;
       for (const point of points) {
         if (!gives(point.series.name, start, point.windowMs)) continue;
         const key = keyOf(point);

@@ -2,8 +2,8 @@
  * The long run: `npm run simulate -- --seeds 100000 [--from N]`. `--seed N` runs one seed and prints everything that
  * happens. `--set-back`: in all runs, the server's clock is set back. `--roll-back`: in all runs, the stream is rolled
  * back. `--empty`: in all runs, a store loses everything. `--restored`: in all runs, a store gets older content.
- * `--names`: in all runs, sinks get some names only, and others after a restart. These are other runs than those
- * without the option.
+ * `--names`: in all runs, sinks get some names only, and others after a restart. `--moved`: in all runs, operators move
+ * checkpoints of sinks that run. These are other runs than those without the option.
  */
 import { parseArgs } from 'node:util';
 import { describeFailure, simulate } from './simulation.ts';
@@ -20,6 +20,7 @@ const { values } = parseArgs({
     empty: { type: 'boolean', default: false },
     restored: { type: 'boolean', default: false },
     names: { type: 'boolean', default: false },
+    moved: { type: 'boolean', default: false },
   },
 });
 
@@ -29,6 +30,7 @@ const forced = {
   emptiesStore: values.empty,
   restoresStore: values.restored,
   choosesNames: values.names,
+  movesCheckpoints: values.moved,
 };
 
 function say(text: string): void {

@@ -57,9 +57,19 @@ export type Fault =
   | { readonly kind: 'stop'; readonly instance: number; readonly downMs: number }
   /** An operator pauses a sink, and resumes it later. */
   | { readonly kind: 'pause'; readonly instance: number; readonly sink: string; readonly ms: number }
+  /** An operator moves the checkpoint of a sink that runs. */
+  | ({ readonly kind: 'move'; readonly instance: number; readonly sink: string } & Move)
   | { readonly kind: 'disconnect'; readonly instance: number; readonly ms: number }
   | { readonly kind: 'lose-consumers'; readonly instance: number }
   | { readonly kind: 'checkpoints'; readonly mode: CheckpointMode };
+
+export interface Move {
+  readonly way: 'back' | 'ahead' | 'reset';
+  /** How many windows it goes back. */
+  readonly windows: number;
+  /** At the same time, the store loses what is to be written again: otherwise nobody would see whether it is. */
+  readonly loses: boolean;
+}
 
 export type CheckpointMode = 'healthy' | 'slow' | 'down' | 'hanging' | 'lying';
 
@@ -139,6 +149,8 @@ export interface Forced {
   readonly restoresStore?: boolean;
   /** Sinks get some names only, and others after a restart. */
   readonly choosesNames?: boolean;
+  /** Operators move checkpoints of sinks that run. */
+  readonly movesCheckpoints?: boolean;
 }
 
 export function drawScenario(
@@ -149,16 +161,18 @@ export function drawScenario(
     emptiesStore = false,
     restoresStore = false,
     choosesNames = false,
+    movesCheckpoints = false,
   }: Forced = {},
 ): Scenario {
-  const isForced = setsBack || rollsBack || emptiesStore || restoresStore || choosesNames;
+  const isForced = setsBack || rollsBack || emptiesStore || restoresStore || choosesNames || movesCheckpoints;
   const core = !isForced && chance.bool(0.12);
   const windowMs = chance.pick(WINDOWS_MS);
   const activeMs = chance.int(15_000, 40_000);
   const calmAt = START + activeMs;
   const healedAt = chance.bool(0.5) ? calmAt : calmAt + chance.int(10_000, 40_000);
   const slices = !core && chance.bool(0.1) ? 2 : 1;
-  const instances = slices > 1 ? slices : chance.bool(0.2) ? 2 : 1;
+  // A standby would write its own checkpoint over one that is moved: it is refused then.
+  const instances = slices > 1 ? slices : chance.bool(0.2) && !movesCheckpoints ? 2 : 1;
   const standby = instances > slices;
   const streamBegins = core ? START : START - chance.int(0, 20_000);
   const serverOffsetMs = chance.bool(0.5) ? 0 : chance.int(-5000, 5000);
@@ -190,11 +204,15 @@ export function drawScenario(
   const plans = drawSinks(chance, { windowMs, calmAt, healedAt, core, begin });
   const drawn = choosesNames ? chooseNames(chance, plans) : plans;
   const maxAgeOfMessagesMs =
-    !core && !isRewritten && chance.bool(0.2) ? chance.int(4000, 20_000) : Number.POSITIVE_INFINITY;
+    !core && !isRewritten && !movesCheckpoints && chance.bool(0.2)
+      ? chance.int(4000, 20_000)
+      : Number.POSITIVE_INFINITY;
   // Of the windows that a truncated stream no longer has, and of rewritten ones, less is known.
   const mayBeEmptied = !core && !isRewritten && !Number.isFinite(maxAgeOfMessagesMs);
   const empties = mayBeEmptied && (emptiesStore || chance.bool(0.12));
-  const restores = mayBeEmptied && !empties && (restoresStore || chance.bool(0.12));
+  // A backup may be of a store that had lost what was about to be written again, and says otherwise.
+  const mayBeRestored = mayBeEmptied && !empties && !movesCheckpoints;
+  const restores = mayBeRestored && (restoresStore || chance.bool(0.12));
   const emptied = empties ? emptyOne(chance, drawn, activeMs) : drawn;
   const sinks = restores ? restoreOne(chance, drawn, activeMs) : emptied;
   return {
@@ -227,6 +245,7 @@ export function drawScenario(
       instances: clocks,
       disturbedAt: [setBack?.at, rollback?.at],
       sinks,
+      movesCheckpoints,
     }),
     calmAt,
     healedAt,
@@ -360,6 +379,28 @@ interface FaultFrame extends Pick<Scenario, 'instances' | 'sinks'> {
   readonly activeMs: number;
   /** When something happens to the stream. */
   readonly disturbedAt: readonly (number | undefined)[];
+  readonly movesCheckpoints: boolean;
+}
+
+const MOST_MOVES = 6;
+
+/** The last one is after all other faults: what it says has to be done. */
+function drawMoves(chance: Chance, { activeMs, instances, sinks }: FaultFrame): Scenario['faults'] {
+  const movable = sinks.filter(({ steady }) => !steady);
+  if (movable.length === 0) return [];
+  const draw = (at: number) => ({
+    at,
+    kind: 'move' as const,
+    instance: chance.int(0, instances - 1),
+    sink: chance.pick(movable).id,
+    way: chance.pick(['back', 'back', 'ahead', 'reset'] as const),
+    windows: chance.int(1, 20),
+    loses: chance.bool(0.7),
+  });
+  const moves = Array.from({ length: chance.int(1, MOST_MOVES) }, () =>
+    draw(START + chance.int(1000, activeMs)),
+  );
+  return [...moves, draw(START + activeMs + chance.int(500, 3000))];
 }
 
 function drawFaults(chance: Chance, frame: FaultFrame): Scenario['faults'] {
@@ -396,5 +437,6 @@ function drawFaults(chance: Chance, frame: FaultFrame): Scenario['faults'] {
     const ms = chance.bool(0.5) ? chance.int(0, 500) : chance.int(500, 10_000);
     faults.push({ at: at(), kind: 'pause', instance: instance(), sink: chance.pick(pausable).id, ms });
   }
+  if (frame.movesCheckpoints) faults.push(...drawMoves(chance, frame));
   return faults.sort((a, b) => a.at - b.at);
 }

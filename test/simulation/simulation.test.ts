@@ -14,6 +14,7 @@ const BUDGET_MS = effort(120_000);
 const ROLLBACK_BUDGET_MS = effort(30_000);
 const EMPTIED_BUDGET_MS = effort(20_000);
 const NAMES_BUDGET_MS = effort(20_000);
+const MOVED_BUDGET_MS = effort(20_000);
 /** Each of these must happen more often than once in a hundred seeds, or the runs test less than they seem to. */
 const MET_SHARE = 0.01;
 const MET = [
@@ -212,6 +213,35 @@ test.runIf(only === undefined).each(['before', 'stored'] as const)(
     for (let seed = 1; seed <= 50; seed++) {
       const { failure } = await simulate(seed, { choosesNames: true, forgetsNames });
       if (failure?.invariant === 'names') return;
+    }
+    expect.unreachable('the simulation does not see what it is there to see');
+  },
+);
+
+test.runIf(only === undefined)(
+  'operators move checkpoints of sinks that run: what is to be written again is, whatever else happens',
+  async ({ annotate }) => {
+    const met = new Map<string, number>();
+    const began = performance.now();
+    let seeds = 0;
+    while (seeds < SEEDS.most && (seeds < SEEDS.least || performance.now() - began < MOVED_BUDGET_MS)) {
+      seeds += 1;
+      const outcome = await simulate(seeds, { movesCheckpoints: true, choosesNames: seeds % 3 === 0 });
+      expect(await failureOf(outcome)).toBeUndefined();
+      for (const [kind, count] of outcome.counts) met.set(kind, (met.get(kind) ?? 0) + count);
+    }
+    await annotate(`${seeds} seeds`);
+    if (seeds < TELLING_SEEDS) return;
+    expect(met.get('moved')).toBeGreaterThan(seeds / 2);
+  },
+);
+
+test.runIf(only === undefined)(
+  'the simulation detects a service that changes a checkpoint before it has taken the sink down',
+  async () => {
+    for (let seed = 1; seed <= 50; seed++) {
+      const { failure } = await simulate(seed, { movesCheckpoints: true, movesTooEarly: true });
+      if (failure?.invariant === 'I5') return;
     }
     expect.unreachable('the simulation does not see what it is there to see');
   },

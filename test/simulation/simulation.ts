@@ -82,13 +82,14 @@ async function untilStopped(world: World): Promise<void> {
 /** For people: what failed, how to repeat it, and what happened before. */
 export function describeFailure({ seed, failure, history, world }: Outcome): string {
   if (failure === undefined) return `seed ${seed}: all is well`;
-  const { setsBack, rollsBack, emptiesStore, restoresStore, choosesNames } = world.options;
+  const { setsBack, rollsBack, emptiesStore, restoresStore, choosesNames, movesCheckpoints } = world.options;
   const forced = [
     ...(setsBack ? ['--set-back '] : []),
     ...(rollsBack ? ['--roll-back '] : []),
     ...(emptiesStore ? ['--empty '] : []),
     ...(restoresStore ? ['--restored '] : []),
     ...(choosesNames ? ['--names '] : []),
+    ...(movesCheckpoints ? ['--moved '] : []),
   ].join('');
   const again =
     forced !== ''

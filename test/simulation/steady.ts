@@ -56,6 +56,7 @@ export function checkPoints(world: World, instance: Instance): void {
   const slice = sliceOf(world, instance.index);
   for (const { lane } of instance.engine?.lanes ?? []) {
     if (lane.stats.overflows > 0 || lane.backlogPoints > 0 || instance.hasRewritten) continue;
+    if (instance.everMoved.has(lane.id)) continue;
     if (instance.everPaused.has(lane.id) || lane.stats.refills > 0) continue;
     let offered = 0;
     const windows = world.invariants.truth.between(instance.laneFrom.get(lane.id)!, lane.offeredTo, slice);
@@ -77,6 +78,7 @@ export function checkBeginnings(world: World, instance: Instance): void {
   if (scenario.mode === 'core' || !connection.connected || timeline.now < startedAt + SAVED_MS) return;
   if (Math.max(checkpoints.healthySince, connection.goodSince) > startedAt) return;
   for (const { lane } of engine!.lanes) {
+    if (instance.moving.has(lane.id)) continue;
     const isLate = lane.hasOpened && hasLongOpened(lane, timeline.now);
     if (isLate && checkpoints.get(lane.id, sliceOf(world, instance.index)) === undefined)
       world.trace.fail('I6', `${instance.name} ${lane.id}: its start is not saved`);
@@ -128,7 +130,7 @@ export function checkLastCheckpoints(world: World, instance: Instance): void {
   if (scenario.mode === 'core' || stoppedAt === undefined || !connection.connected) return;
   if (Math.max(checkpoints.healthySince, connection.goodSince) > stoppedAt - CALLS_MS) return;
   for (const { lane, sweep } of instance.engine?.lanes ?? []) {
-    if (sweep?.isOver === false) continue;
+    if (sweep?.isOver === false || instance.moving.has(lane.id)) continue;
     const saved = checkpoints.get(lane.id, sliceOf(world, instance.index))?.next;
     // It has no start yet. Windows that turned out to be empty were passed, and nothing was written.
     if (saved === undefined && !lane.hasOpened) continue;

@@ -37,6 +37,9 @@ export interface Options {
   readonly emptiesStore?: boolean;
   readonly restoresStore?: boolean;
   readonly choosesNames?: boolean;
+  readonly movesCheckpoints?: boolean;
+  /** A sixth: a service that changes a checkpoint before it has taken the sink down. */
+  readonly movesTooEarly?: boolean;
   readonly print?: (line: string) => void;
 }
 
@@ -231,6 +234,9 @@ export class World {
         this.trace.add('pause', `${instance.name} ${fault.sink}`);
         instance.pauseSink(fault.sink);
         this.timeline.after(fault.ms, () => instance.resumeSink(fault.sink));
+        break;
+      case 'move':
+        void instance.moveSink(fault.sink, fault);
         break;
       case 'disconnect':
         this.trace.add('disconnect', instance.name);

@@ -1,6 +1,6 @@
 /** The checkpoints of a pipeline as an operator sees and changes them: key by key, each change by its revision. */
 
-import { BusError, UnreadableCheckpoint } from '../bus-error.ts';
+import { Overtaken, UnreadableCheckpoint } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { Bucket, bucketExists, isConflict, keysUnder } from './bucket.ts';
 import { type Checkpoint, ownerOf, parseCheckpoint } from './checkpoints.ts';
@@ -48,8 +48,8 @@ function contentOf(key: string, text: string): KeptCheckpoint['content'] {
 }
 
 /**
- * Changes one key after another. Rejects with a `BusError` at the first one that somebody else wrote since it was read:
- * that one and those after it stay as they are.
+ * Changes one key after another. Rejects with an `Overtaken` at the first one that somebody else wrote since it was
+ * read: that one and those after it stay as they are.
  */
 export async function editCheckpoints(bus: Bus, edits: readonly CheckpointEdit[]): Promise<void> {
   const bucket = new Bucket(bus, 1);
@@ -67,9 +67,9 @@ export async function editCheckpoints(bus: Bus, edits: readonly CheckpointEdit[]
   }
 }
 
-function overtaken(key: string): BusError {
-  return new BusError(
+function overtaken(key: string): Overtaken {
+  return new Overtaken(
     `the checkpoint ${key} was written by somebody else meanwhile, and stays as it is`,
-    'An instance of the pipeline runs: stop all of them first.',
+    'An instance of the pipeline runs: stop all of them first, or use ctl checkpoint.',
   );
 }

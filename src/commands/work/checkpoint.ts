@@ -1,24 +1,17 @@
 import type { Command } from 'commander';
 import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
+import { printableJson } from '../../base/printable.ts';
 import { endProcess } from '../../base/process-end.ts';
 import { BusError } from '../../bus/bus-error.ts';
 import { type Bus, connect } from '../../bus/connect.ts';
 import { instancesOnBus, type KnownInstance } from '../../bus/control-client.ts';
 import { editCheckpoints, keptCheckpoints } from '../../bus/kv/checkpoint-keys.ts';
 import { pipelineTiling } from '../../bus/kv/window-shapes.ts';
-import { sequenceBefore } from '../../bus/read/sequence-before.ts';
-import { describeStream, isTruncated, type StreamFacts, streamExists } from '../../bus/stream.ts';
 import { type Config, loadConfig } from '../../config/config.ts';
-import {
-  type ChangeFrame,
-  type CheckpointChange,
-  planReset,
-  planSet,
-  windowToSet,
-} from '../../deliver/checkpoint-change.ts';
-import { readFrom } from '../../deliver/start-points.ts';
-import { type Asked, changeJson, changeText, listJson, listText } from '../checkpoint-report.ts';
+import { type AskedChange, changeFacts, listFacts } from '../../deliver/checkpoint-facts.ts';
+import { planChange } from '../../service/plan-change.ts';
+import { changeText, listText } from '../checkpoint-report.ts';
 import { print } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 
@@ -44,20 +37,26 @@ export async function listCheckpoints(options: ListOptions, command: Command): P
   await bus.close();
   const kept = all.filter(({ sink }) => options.sink === undefined || sink === options.sink);
   const enabled = config.sinks.map(({ id }) => id);
-  const report = { pipeline, kept, enabled, slices: slice.of, now: systemClock.now() };
-  const isReadable = kept.every(({ content }) => content.unreadable === undefined);
-  const text = options.json ? listJson(report) : listText(report);
+  const facts = listFacts({ pipeline, kept, enabled, slices: slice.of, now: systemClock.now() });
+  const bad = kept.flatMap(({ key, content }) =>
+    content.unreadable ? [[key, content.unreadable] as const] : [],
+  );
+  const isReadable = bad.length === 0;
+  const advice = new Map(bad.map(([key, error]) => [key, error.advice]));
+  const text = options.json ? `${printableJson(facts, 2)}\n` : listText(facts, { advice });
   await print(text, isReadable ? 0 : 1);
   endProcess();
 }
 
 export async function changeCheckpoints(
-  verb: Asked['verb'],
+  verb: AskedChange['verb'],
   options: ChangeOptions,
   command: Command,
 ): Promise<void> {
   const { config, bus } = await open(command);
-  const { tiling, change } = await plan(options, config, bus);
+  const { sink, slice, to } = options;
+  const tiling = await pipelineTiling(bus, config);
+  const change = await planChange(bus, config, tiling, { sink, slice }, to);
   // A service never writes over what it cannot read. Once that is gone, it goes on by itself.
   const isSafe = change.edits.every(({ kept }) => kept.content.unreadable !== undefined);
   const running = await runningInstances(bus, config);
@@ -67,10 +66,26 @@ export async function changeCheckpoints(
     await editCheckpoints(bus, change.edits);
   }
   await bus.close();
-  const start = config.sinks.find(({ id }) => id === options.sink)?.start;
-  const asked = { verb, sink: options.sink, pipeline: config.core.pipeline, start, isDone, isSafe, running };
-  await print(options.json ? changeJson(asked, change, tiling) : changeText(asked, change, tiling));
+  const start = config.sinks.find(({ id }) => id === sink)?.start;
+  const instances = typeof running === 'string' ? null : running.map(({ instance }) => instance);
+  const asked = { verb, sink, pipeline: config.core.pipeline, start, isDone, instances };
+  const facts = changeFacts(asked, change, tiling);
+  const warnings = isSafe ? [] : warningsOf(running, isDone);
+  const words = { title: `checkpoint ${verb}`, warnings, isRunning: false };
+  await print(options.json ? `${printableJson(facts, 2)}\n` : changeText(facts, words));
   endProcess();
+}
+
+function warningsOf(running: readonly KnownInstance[] | string, isDone: boolean): string[] {
+  const over = 'a running instance writes its own checkpoint over it';
+  if (typeof running === 'string')
+    return [
+      `whether an instance runs is not known (${running}): ${over}${isDone ? '' : '; --yes needs --force'}`,
+    ];
+  if (running.length === 0) return [];
+  const names = running.map(({ instance }) => instance).join(', ');
+  const instead = '; stop them first, or --yes is refused, or use ctl checkpoint';
+  return [`running: ${names}; ${over}${isDone ? '' : instead}`];
 }
 
 async function open(command: Command): Promise<{ readonly config: Config; readonly bus: Bus }> {
@@ -81,27 +96,6 @@ async function open(command: Command): Promise<{ readonly config: Config; readon
   stopSignal(() => endProcess(exitCodeOf(0)));
   const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout checkpoint' });
   return { config, bus };
-}
-
-async function plan({ sink, slice, to }: ChangeOptions, config: Config, bus: Bus) {
-  const { core, sinks } = config;
-  const kept = await keptCheckpoints(bus, core.pipeline);
-  const tiling = await pipelineTiling(bus, config);
-  // Without a stream, START is judged as the service would, which makes one.
-  const hasStream = to !== undefined || (await streamExists(bus, core.metricsStream));
-  const facts: StreamFacts | undefined = hasStream ? await describeStream(bus, core) : undefined;
-  const extent = { firstTime: facts?.firstTime, truncated: facts !== undefined && isTruncated(facts) };
-  const start = sinks.find(({ id }) => id === sink)?.start;
-  const frame: ChangeFrame = { tiling, extent, now: systemClock.now(), slices: core.slice.of, start };
-  const chosen = { sink, slice };
-  let change: CheckpointChange;
-  if (to === undefined || facts === undefined) change = planReset(kept, chosen, frame);
-  else {
-    const target = windowToSet(to, frame);
-    const before = await sequenceBefore(bus, facts, readFrom(target, tiling));
-    change = planSet(kept, chosen, target, { before, last: facts.lastSequence }, frame);
-  }
-  return { tiling, change };
 }
 
 /** Resolves to the instances that run, or to the reason why that is not known. */

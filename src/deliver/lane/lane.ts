@@ -535,6 +535,16 @@ export class Lane {
     this.#flushed.resolve();
   }
 
+  /**
+   * Ends the lane while its engine goes on: another one takes its place. Writes under way end first, so that none of
+   * them lands on what that one writes. End any catch-up first. `hurry` ends the wait.
+   */
+  async end(hurry: AbortSignal): Promise<void> {
+    this.#leaveAlone();
+    await this.#writer.quiet(AbortSignal.any([hurry, this.#halt.signal]));
+    await this.stop(AbortSignal.abort());
+  }
+
   #fallBehind(): void {
     this.#overflows += 1;
     this.#queue.clear();

@@ -157,6 +157,9 @@ export class StoreWriter {
   readonly #waits: number[] = [];
   /** How many writers wait for the breaker to let them try. */
   #entering = 0;
+  /** How many writes are under way. */
+  #underWay = 0;
+  readonly #wrote = new Bell();
   /** When the sink is opened again, by the steady clock; undefined if it is open or being opened. */
   #reopensAt: number | undefined;
 
@@ -210,6 +213,11 @@ export class StoreWriter {
   resume(): void {
     this.#paused = false;
     this.#resumed.ring();
+  }
+
+  /** Resolves when no write is under way, or when the signal aborts. Pause the writer first. */
+  async quiet(signal: AbortSignal): Promise<void> {
+    while (this.#underWay > 0 && !signal.aborted) await this.#wrote.wait(signal);
   }
 
   /**
@@ -305,7 +313,10 @@ export class StoreWriter {
   async #write(batch: WindowBatch): Promise<WriteOutcome> {
     const { clock, events, sink } = this.#options;
     const started = clock.steady();
+    this.#underWay += 1;
     const outcome = await this.#bounded(async (signal) => sink.write(batch, signal));
+    this.#underWay -= 1;
+    this.#wrote.ring();
     const told = makesSense(outcome, batch.size) ? outcome : NONSENSE;
     events.wrote((clock.steady() - started) / 1000, isProgress(told, batch.size));
     return told;

@@ -1,0 +1,39 @@
+/** Plans a change of checkpoints by what the bucket and the stream hold now. */
+import type { Tiling } from '../aggregate/tiling.ts';
+import { systemClock } from '../base/clock.ts';
+import type { Bus } from '../bus/connect.ts';
+import { keptCheckpoints } from '../bus/kv/checkpoint-keys.ts';
+import { sequenceBefore } from '../bus/read/sequence-before.ts';
+import { describeStream, type StreamFacts, streamExists } from '../bus/stream.ts';
+import type { Config } from '../config/config.ts';
+import {
+  type ChangeFrame,
+  type CheckpointChange,
+  type Chosen,
+  planReset,
+  planSet,
+  windowToSet,
+} from '../deliver/checkpoint-change.ts';
+import { readFrom } from '../deliver/start-points.ts';
+import { extentOf } from './look-back.ts';
+
+/** `to`: the time that the window to go on with holds; undefined: the checkpoints are to be removed. */
+export async function planChange(
+  bus: Bus,
+  { core, sinks }: Config,
+  tiling: Tiling,
+  chosen: Chosen,
+  to: number | undefined,
+): Promise<CheckpointChange> {
+  const kept = await keptCheckpoints(bus, core.pipeline);
+  // Without a stream, START is judged as the service would, which makes one.
+  const hasStream = to !== undefined || (await streamExists(bus, core.metricsStream));
+  const facts: StreamFacts | undefined = hasStream ? await describeStream(bus, core) : undefined;
+  const extent = facts === undefined ? { firstTime: undefined, truncated: false } : extentOf(facts);
+  const start = sinks.find(({ id }) => id === chosen.sink)?.start;
+  const frame: ChangeFrame = { tiling, extent, now: systemClock.now(), slices: core.slice.of, start };
+  if (to === undefined || facts === undefined) return planReset(kept, chosen, frame);
+  const target = windowToSet(to, frame);
+  const before = await sequenceBefore(bus, facts, readFrom(target, tiling));
+  return planSet(kept, chosen, target, { before, last: facts.lastSequence }, frame);
+}
