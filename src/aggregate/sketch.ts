@@ -147,8 +147,18 @@ export class Sketches {
     this.#count(bins, bucketOf(magnitude) >> this.#halvings[sketch]!, weight, growth);
   }
 
-  /** Adds as many values of a bucket as `eachBucket` of other sketches names it: so sketches are merged. */
-  addBucket(sketch: number, sign: Sign, bucket: number, halvings: number, weight: number): void {
+  /**
+   * Adds as many values of a bucket as `eachBucket` of other sketches names it: so sketches are merged. `growth`: see
+   * `add`.
+   */
+  addBucket(
+    sketch: number,
+    sign: Sign,
+    bucket: number,
+    halvings: number,
+    weight: number,
+    growth: Growth = UNLIMITED,
+  ): void {
     if (sign === 0) {
       this.#zeros[sketch]! += weight;
       return;
@@ -156,7 +166,7 @@ export class Sketches {
     const more = halvings - this.#halvings[sketch]!;
     if (more > 0) this.#halve(sketch, more);
     const bins = 2 * sketch + (sign > 0 ? POSITIVE : NEGATIVE);
-    this.#count(bins, more > 0 ? bucket : bucket >> -more, weight, UNLIMITED);
+    this.#count(bins, more > 0 ? bucket : bucket >> -more, weight, growth);
   }
 
   /** Returns how often the buckets of scale 6 were halved. */
@@ -283,8 +293,7 @@ export class Sketches {
       blocks = held;
       while ((highest >> halvings) - (lowest >> halvings) >= BIN_STEP * held) halvings++;
     }
-    const [low, high] = [lowest >> halvings, highest >> halvings];
-    const first = high < floorToStep(low) + BIN_STEP * blocks ? floorToStep(low) : low;
+    const first = firstOf(lowest >> halvings, highest >> halvings, blocks);
     this.#arrange(bins, halvings, first, blocks);
     const others = bins ^ 1;
     if (halvings > 0 && this.#blocks[others]! > 0) this.#shrink(others, halvings);
@@ -300,8 +309,9 @@ export class Sketches {
   }
 
   #shrink(bins: number, halvings: number): void {
-    const [least] = this.#rangeOf(bins);
-    this.#arrange(bins, halvings, floorToStep(least >> halvings), this.#blocks[bins]!);
+    const [least, most] = this.#rangeOf(bins);
+    const blocks = this.#blocks[bins]!;
+    this.#arrange(bins, halvings, firstOf(least >> halvings, most >> halvings, blocks), blocks);
   }
 
   /** Returns the lowest and the highest index that is counted. */
@@ -472,6 +482,12 @@ export class Sketch {
 /** As earlier versions wrote it, because another order of the same operations rounds otherwise. */
 function oldMiddleOf(index: number): number {
   return OLD_GAMMA ** index * (2 / (OLD_GAMMA + 1));
+}
+
+/** Returns where blocks begin that hold both: at a multiple of their size, if they then hold them. */
+function firstOf(lowest: number, highest: number, blocks: number): number {
+  const floor = floorToStep(lowest);
+  return highest < floor + BIN_STEP * blocks ? floor : lowest;
 }
 
 function floorToStep(index: number): number {

@@ -171,6 +171,16 @@ describe('sketch', () => {
   });
 });
 
+test('halving the bins of one sign for lack of room loses nothing of the other', () => {
+  const sketch = new Sketches(SKETCH_SCALE);
+  sketch.begin();
+  for (const value of [0.1, 2, -0.1, -1e16]) sketch.add(0, value, 1, { grow: () => false });
+  const counted: [sign: number, weight: number][] = [];
+  sketch.eachBucket(0, (sign, _, weight) => counted.push([sign, weight]));
+  const of = (sign: number) => counted.reduce((sum, [each, weight]) => sum + (each === sign ? weight : 0), 0);
+  expect([of(-1), of(1)]).toEqual([2, 2]);
+});
+
 describe('sketch of a window of an earlier version', () => {
   test('without room to grow, the existing bins go to the highest values', () => {
     const asked: number[] = [];
