@@ -224,6 +224,14 @@ export class SeriesRecords {
     return compact;
   }
 
+  /** Returns empty records for others to have later. By then, nobody may need these any more. */
+  successor(): SeriesRecords {
+    const next = new SeriesRecords([], this.#objects);
+    const held = this.#chunks.reduce((sum, chunk) => sum + (chunk?.memory.byteLength ?? 0), 0);
+    next.#retiredBytes = this.#retiredBytes + held;
+    return next;
+  }
+
   /** Returns the series, usually as the same object each time. */
   series(ref: SeriesRef): Series {
     let series = this.#series.get(ref);

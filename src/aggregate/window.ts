@@ -4,7 +4,7 @@ import { FIELDS, type Point } from './point.ts';
 import { COUNTER, GAUGE, type Sample, TIMER } from './sample.ts';
 import type { SeriesRecords } from './series-records.ts';
 import type { SeriesTable } from './series-table.ts';
-import { type SketchColumns, Sketches } from './sketch.ts';
+import { type Growth, type SketchColumns, Sketches } from './sketch.ts';
 import { sketchSize, sketchText } from './sketch-text.ts';
 import type { Epoch } from './tiling.ts';
 import { WindowBudget } from './window-budget.ts';
@@ -15,7 +15,7 @@ import { WindowBudget } from './window-budget.ts';
  * gauge's row also has the event time of `last` at its end, and a timer's row has the number of its sketch instead of
  * p50.
  */
-const ROW_LENGTHS = [FIELDS.counter.length, FIELDS.gauge.length + 1, FIELDS.timer.length] as const;
+export const ROW_LENGTHS = [FIELDS.counter.length, FIELDS.gauge.length + 1, FIELDS.timer.length] as const;
 const COUNT = 0;
 const SUM = 1;
 const MIN = 2;
@@ -281,6 +281,14 @@ export class ClosedWindow implements WindowColumns {
     return this.#written?.bytes ?? 0;
   }
 
+  /**
+   * Adds what the sketch of the point counts to another sketch, whose bins may grow as far as `growth` lets them.
+   * Returns the sum of the weights; 0 if the point has none.
+   */
+  addSketchTo(index: number, sketches: Sketches, sketch: number, growth: Growth): number {
+    return this.#written?.addTo(index, sketches, sketch, growth) ?? 0;
+  }
+
   nameOf(index: number): string {
     return this.records.nameOf(this.refs[index]!);
   }
@@ -342,6 +350,18 @@ class WrittenSketches {
   sizeOf(index: number): number {
     const sketch = this.#numberOf(index);
     return sketch < 0 ? 0 : sketchSize(this.#sketches, sketch, this.#window.countOf(index));
+  }
+
+  addTo(index: number, sketches: Sketches, to: number, growth: Growth): number {
+    const sketch = this.#numberOf(index);
+    if (sketch < 0) return 0;
+    const halvings = this.#sketches.halvingsOf(sketch);
+    let sum = 0;
+    this.#sketches.eachBucket(sketch, (sign, bucket, weight) => {
+      sum += weight;
+      sketches.addBucket(to, sign, bucket, halvings, weight, growth);
+    });
+    return sum;
   }
 
   textOf(index: number): string | null {

@@ -19,5 +19,8 @@ export class Overtaken extends BusError {}
 /** The stream exists, and is not one that can be read, or not for METRICS_SUBJECTS. */
 export class StreamUnfit extends BusError {}
 
-/** What is stored under a checkpoint's key is no checkpoint. Nobody but an operator may remove it. */
+/**
+ * What is stored under a checkpoint's key is no checkpoint, or one of windows of another length. Nobody but an operator
+ * may remove it.
+ */
 export class UnreadableCheckpoint extends BusError {}

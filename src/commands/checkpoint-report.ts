@@ -53,6 +53,7 @@ function details(of: CheckpointFacts, advice: string | undefined): string[] {
       const whose = only === undefined ? '' : `, of slice ${only}`;
       return `  from ${from}${whose}: ${names.length === 0 ? 'all names' : `only names of ${names.join(', ')}`}`;
     }),
+    ...(of.windowMs === null ? [] : [`  has windows of its own, of ${of.windowMs / 1000} s`]),
     ...(store === null ? [] : [`  is about the store ${store}`]),
     ...(of.enabled ? [] : ['  the sink is not enabled in this environment']),
     ...(of.slicingInUse ? [] : ['  of another number of slices than here']),

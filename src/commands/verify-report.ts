@@ -13,6 +13,8 @@ export interface SinkFindings {
   readonly id: string;
   /** The windows that were judged. */
   readonly range: WindowRange;
+  /** The length of its windows, if it has windows of its own. */
+  readonly windowMs?: number | undefined;
   /** Start of the first window that the sink ever got, in ms since 1970, if known. */
   readonly began: number | undefined;
   /** Since when it keeps rows, if it deletes older ones. */
@@ -75,6 +77,7 @@ export function reportOf(findings: readonly SinkFindings[], unmatched?: string):
 function toReport({
   id,
   range,
+  windowMs,
   began,
   keptFrom,
   names,
@@ -89,6 +92,8 @@ function toReport({
   if (lost > 0) remarks.push(lostInWords({ from: range.from, lost }));
   if (notHeld !== 0) remarks.push(`${notHeldInWords(range.from, notHeld)}: they are not judged`);
   if (range.from >= range.to) remarks.push('it has not confirmed any of these windows yet');
+  if (windowMs !== undefined)
+    remarks.push(`its windows are ${windowMs / 1000} s long: each is made anew of those of the pipeline`);
   if (began !== undefined && began > range.from)
     remarks.push(
       `it began at ${new Date(began).toISOString()}: earlier windows are there only if a replay wrote them`,

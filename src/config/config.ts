@@ -43,6 +43,7 @@ export async function loadConfig(
   const sinks = isWithSinks ? await loadSinks(env, start, errors, resolved) : [];
   // Before that, the settings that it takes may be missing.
   if (errors.length === 0) checkLoops(core, sinks, errors);
+  if (errors.length === 0) checkWindows(core, sinks, errors);
   if (errors.length > 0) throw new ConfigError(errors);
   const warnings = [...unknownVariables(env, variablesOf(CORE_SETTINGS, '')), ...proxyProblems(env)];
   return Object.freeze({ core: Object.freeze(core), sinks: Object.freeze(sinks), resolved, warnings });
@@ -56,6 +57,22 @@ function checkLoops(core: CoreConfig, sinks: readonly SinkConfig[], errors: Sett
       if (read === undefined) continue;
       const expected = `subjects that the service does not read itself, as it does ${read}`;
       errors.push({ variable: `SINK_${id.toUpperCase()}_${variableName(key)}`, expected, got: subject });
+    }
+  }
+}
+
+/** Windows of a sink are made of whole windows of one instance. */
+function checkWindows(core: CoreConfig, sinks: readonly SinkConfig[], errors: SettingError[]): void {
+  for (const { id, windowMs } of sinks) {
+    if (windowMs === undefined) continue;
+    const variable = `SINK_${id.toUpperCase()}_WINDOW`;
+    if (windowMs % core.window !== 0) {
+      const expected = `a multiple of WINDOW, which is ${core.window / 1000} s`;
+      errors.push({ variable, expected, got: `${windowMs / 1000} s` });
+    }
+    if (core.slice.of > 1) {
+      const expected = 'no SLICE: with several, no instance has all windows of WINDOW that one is made of';
+      errors.push({ variable, expected, got: `SLICE=${core.slice.index}/${core.slice.of}` });
     }
   }
 }
@@ -107,9 +124,11 @@ export function describeConfig({ resolved, sinks }: Config): {
   return { settings, sinks: sinks.map(({ id }) => id) };
 }
 
-/** Whether a sink writes the sketches of timers. */
+/** Whether the sketches of timers are needed: a sink writes them, or has windows of its own. */
 export function hasSketches({ sinks }: Config): boolean {
-  return sinks.some(({ module, values }) => writesSketches(module, values));
+  return sinks.some(
+    ({ module, values, windowMs }) => windowMs !== undefined || writesSketches(module, values),
+  );
 }
 
 /** Returns the settings that shape the windows. */

@@ -396,7 +396,7 @@ function parseToken(text: string): string | undefined {
   return /^[A-Za-z0-9_-]{1,64}$/.test(text) ? text : undefined;
 }
 
-function parseWindow(text: string): number | undefined {
+export function parseWindow(text: string): number | undefined {
   const ms = setting.duration({ meaning: '', required: true }).parse(text);
   return ms !== undefined && ms >= MIN_WINDOW_MS && ms <= MAX_WINDOW_MS ? ms : undefined;
 }

@@ -18,6 +18,7 @@ import {
 } from '../settings/setting.ts';
 import { limitsOf, type SinkLimits, type SinkModule } from '../sink/contract.ts';
 import { maskerOf } from '../sink/masked-sink.ts';
+import { parseWindow } from './core-settings.ts';
 import { meantToName, meantVariable } from './misspelled.ts';
 import { rules } from './rule-setting.ts';
 
@@ -35,6 +36,10 @@ export const SINK_SETTINGS = {
     meaning:
       'which names this sink gets, as they are in the windows (* matches any text, ? one character); ! excludes. Without it, all',
   }),
+  window: setting.custom(parseWindow, 'a multiple of WINDOW, up to 24h', {
+    meaning:
+      "length of this sink's windows: a multiple of WINDOW, of which they are made. Without it, WINDOW",
+  }),
   backlog: setting.bytes({ meaning: "how much memory this sink's lane may use", default: '64MB' }),
 };
 
@@ -49,6 +54,8 @@ export interface SinkConfig {
   readonly backlogBytes: number;
   /** Globs of the names that it gets; empty: all. */
   readonly names: readonly string[];
+  /** The length of its windows, if it has windows of its own. */
+  readonly windowMs?: number | undefined;
   readonly values: Values<Settings>;
   /** The settings of the module's price model; empty if it has none. */
   readonly prices: Values<Settings>;
@@ -123,6 +130,7 @@ async function loadSink(
     timeoutMs: common.timeout,
     backlogBytes: common.backlog,
     names: common.names ?? [],
+    windowMs: common.window,
     values: Object.freeze(values),
     prices: Object.freeze(prices),
   });

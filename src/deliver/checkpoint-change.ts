@@ -13,6 +13,8 @@ import { firstWanted, firstWholeWindow, resumeFrom, type StreamExtent } from './
 /** What the change is judged by. */
 export interface ChangeFrame {
   readonly tiling: Tiling;
+  /** The windows of the sink, if they are not those of `tiling`. */
+  readonly own?: Tiling | undefined;
   readonly extent: StreamExtent;
   readonly now: number;
   /** How many slices the pipeline has now. */
@@ -77,9 +79,9 @@ export function planReset(
  */
 export function windowToSet(
   time: number,
-  { tiling, extent, now }: Pick<ChangeFrame, 'tiling' | 'extent' | 'now'>,
+  { tiling, own = tiling, extent, now }: Pick<ChangeFrame, 'tiling' | 'own' | 'extent' | 'now'>,
 ): number {
-  const [target, whole] = [tiling.startOf(time), firstWholeWindow(extent, tiling, now)];
+  const [target, whole] = [own.startOf(time), firstWholeWindow(extent, own, now)];
   if (target < whole) {
     throw new BusError(
       `the stream no longer holds the window of ${iso(target)} whole, or never had anything for it: its first whole window is that of ${iso(whole)}`,
@@ -224,7 +226,7 @@ function effectsOf(
 
 /** Where a service that starts now goes on with this slice: as `BucketStore.survey` and `resumeFrom` decide. */
 function placeOf(kept: readonly KeptCheckpoint[], index: number, frame: ChangeFrame): SlicePlace {
-  const { slices, start, extent, tiling, now } = frame;
+  const { slices, start, extent, tiling, own: windows = tiling, now } = frame;
   const own = kept.find(({ slice }) => slice === `${index}/${slices}`);
   const bad = kept.filter(({ content }) => content.unreadable);
   if (own?.content.checkpoint === undefined && bad.length > 0)
@@ -234,7 +236,7 @@ function placeOf(kept: readonly KeptCheckpoint[], index: number, frame: ChangeFr
   );
   const position = resumeFrom(readable, { index, of: slices });
   if (position !== undefined) return { by: 'checkpoint', next: position.next, began: position.began };
-  return { by: 'start', next: start && firstWanted(start, extent, tiling, now) };
+  return { by: 'start', next: start && firstWanted(start, extent, windows, now) };
 }
 
 function effectOf(slice: string, before: SlicePlace, after: SlicePlace): SliceEffect {

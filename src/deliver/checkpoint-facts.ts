@@ -33,6 +33,7 @@ export function listFacts(list: CheckpointList) {
     store: checkpoint?.store ?? null,
     skipped: (checkpoint?.skipped ?? []).map(([from, to]) => ({ from: iso(from), to: iso(to) })),
     choices: (checkpoint?.choices ?? []).map((choice) => ({ ...choice, from: iso(choice.from) })),
+    windowMs: checkpoint?.window ?? null,
     savedAt: checkpoint?.savedAt ?? null,
     unreadable: unreadable === undefined ? null : unreadable.message,
   }));

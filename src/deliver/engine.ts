@@ -8,6 +8,7 @@ import type { Series } from '../aggregate/point.ts';
 import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
+import { WindowMerger } from '../aggregate/window-merger.ts';
 import { backoffMs, type Clock } from '../base/clock.ts';
 import { freeSharedMemory } from '../base/shared-memory.ts';
 import { BusError } from '../bus/bus-error.ts';
@@ -67,6 +68,8 @@ export interface Beginnings {
 /** What the engine reads, and where each sink resumes. */
 export interface Attachment extends Beginnings {
   readonly tiling: Tiling;
+  /** By sink: its windows; no entry, or absent: those of `tiling`. Its positions are starts of its own. */
+  readonly windows?: ReadonlyMap<string, Tiling> | undefined;
   /** Reports new epochs; absent if there are never any (core mode). */
   readonly epochs?: EpochWatch;
   /** Resolves to where the sink begins by what its checkpoint says now. Absent in core mode. */
@@ -196,10 +199,17 @@ export interface LaneParts {
   readonly over: AbortSignal;
 }
 
-/** Windows of a lane that are to be computed again, each with the sequence up to which all messages must be read. */
+/** A window to compute again, with all messages up to `through`. */
+interface OwedWindow {
+  readonly through: number;
+  /** The windows of the pipeline that were reopened: it is one of them, or made of them. */
+  readonly parts: ReadonlySet<number>;
+}
+
+/** Windows of a sink that are to be computed again, by start. */
 interface Owed {
-  readonly waiting: Map<number, number>;
-  current: readonly [start: number, through: number] | undefined;
+  readonly waiting: Map<number, OwedWindow>;
+  current: readonly [start: number, window: OwedWindow] | undefined;
 }
 
 /** The live path. */
@@ -426,8 +436,8 @@ export class Engine {
     const { waiting, current } = this.#owed.get(old.lane) ?? { waiting: [], current: undefined };
     this.#owed.delete(old.lane);
     // Later windows are computed again anyway. Nobody tells of these a second time.
-    for (const [start, through] of [...(current ? [current] : []), ...waiting])
-      if (start < parts.lane.next) this.#owe(parts, [start], through);
+    for (const [start, window] of [...(current ? [current] : []), ...waiting])
+      if (start < parts.lane.next) this.#owe(parts, start, window);
   }
 
   /**
@@ -506,12 +516,10 @@ export class Engine {
     const events = this.#events;
     const keeper = beginnings.keeperOf(id);
     const names = beginnings.names?.get(id);
-    const own = laneStartOf(id, beginnings);
     const ends = new AbortController();
     const over = AbortSignal.any([this.#over.signal, ends.signal]);
-    // A lane close to the live path follows it from the live path's start; some windows are written again.
-    const isNear = liveStart && own.from >= liveStart.from && hasBegun(own, this.#clock.now());
-    const { from, closedThrough } = isNear ? liveStart : own;
+    const tiling = this.windowsOf(id);
+    const { from, closedThrough } = this.#laneStart(id, beginnings, liveStart);
     const lane: Lane = new Lane({
       id,
       sink,
@@ -523,6 +531,7 @@ export class Engine {
       // The live path may begin earlier. But nobody would repair windows that no checkpoint speaks of.
       first: beginnings.first?.get(id),
       names,
+      merger: this.#hasOwnWindows(id) ? new WindowMerger(tiling, this.#attachment.tiling) : undefined,
       identity: beginnings.stores?.get(id),
       receipts: beginnings.receipts?.get(id),
       begins: beginnings.resumed?.has(id) === false,
@@ -558,7 +567,7 @@ export class Engine {
       isWhole: (start) =>
         start < lane.next &&
         sweep?.isOver !== false &&
-        !this.gaps.latest.some(({ from, to }) => start >= from && start < to),
+        !this.gaps.latest.some(({ from, to }) => tiling.endOf(start) > from && start < to),
       recompute: this.#recomputeFor(id),
       closedThrough: () => lane.closedThrough ?? this.live.source.stats.lastSequence,
       position: () => {
@@ -591,6 +600,24 @@ export class Engine {
     };
   }
 
+  /** A lane close to the live path follows it from the live path's start; some windows are written again. */
+  #laneStart(sink: string, beginnings: Beginnings, liveStart: LaneStart | undefined): LaneStart {
+    const own = laneStartOf(sink, beginnings);
+    // The live path may start inside a window of a sink with windows of its own.
+    if (liveStart === undefined || this.#hasOwnWindows(sink)) return own;
+    return own.from >= liveStart.from && hasBegun(own, this.#clock.now()) ? liveStart : own;
+  }
+
+  /** The windows of a sink: those of the pipeline, or its own. */
+  windowsOf(sink: string): Tiling {
+    const { windows, tiling } = this.#attachment;
+    return windows?.get(sink) ?? tiling;
+  }
+
+  #hasOwnWindows(sink: string): boolean {
+    return this.#attachment.windows?.has(sink) === true;
+  }
+
   /** How long ago the window was due to be closed, in ms. */
   #lateness({ start, windowMs }: ClosedWindow): number {
     const { latenessMs } = this.#attachment.tiling.epochAt(start);
@@ -609,7 +636,8 @@ export class Engine {
       readonly rolledBack: WindowRange | undefined;
     },
   ): Sweep | undefined {
-    const { instance, tiling } = this.#attachment;
+    const { instance } = this.#attachment;
+    const tiling = this.windowsOf(lane.id);
     const recompute = this.#recomputeFor(lane.id);
     if (resumed?.has(lane.id) !== true || recompute === undefined) return undefined;
     return new Sweep({
@@ -706,8 +734,11 @@ export class Engine {
   }
 
   #catchUp(lane: Lane): void {
-    // A lane that begins at or after the live path's boundary has missed nothing.
-    if (lane.next >= this.#fanout.boundary) lane.join();
+    // A lane that begins at or after the live path's boundary has missed nothing. But one that resumes after it has to
+    // look for news: the live path will not know what was in its windows.
+    const resumesAfter = lane.next > this.#fanout.boundary && lane.closedThrough !== undefined;
+    const hasToLook = this.#hasOwnWindows(lane.id) && resumesAfter;
+    if (lane.next >= this.#fanout.boundary && !hasToLook) lane.join();
     else this.#track(this.#catchUps.start(lane));
   }
 
@@ -743,22 +774,30 @@ export class Engine {
   #reopen(lanes: readonly Lane[], starts: readonly number[], through: number): void {
     if (!this.#attachment.replayable) return;
     this.#events.reopened(starts, through);
-    for (const parts of this.lanes) if (lanes.includes(parts.lane)) this.#owe(parts, starts, through);
+    for (const parts of this.lanes) {
+      if (!lanes.includes(parts.lane)) continue;
+      for (const part of starts) {
+        const start = this.windowsOf(parts.lane.id).startOf(part);
+        this.#owe(parts, start, { through, parts: new Set([part]) });
+      }
+    }
   }
 
-  #owe(parts: LaneParts, starts: readonly number[], through: number): void {
-    const { lane, verifier, sweep, over } = parts;
-    for (const start of starts) {
-      verifier.reopened(start, through);
-      sweep?.reopened(start, through);
-    }
+  #owe(of: LaneParts, start: number, { through, parts }: OwedWindow): void {
+    const { lane, verifier, sweep, over } = of;
+    verifier.reopened(start, through);
+    sweep?.reopened(start, through);
     const owed: Owed = this.#owed.get(lane) ?? { waiting: new Map(), current: undefined };
-    for (const start of starts) owed.waiting.set(start, Math.max(through, owed.waiting.get(start) ?? 0));
+    const before = owed.waiting.get(start);
+    owed.waiting.set(start, {
+      through: Math.max(through, before?.through ?? 0),
+      parts: new Set([...(before?.parts ?? []), ...parts]),
+    });
     if (this.#owed.has(lane)) return;
     this.#owed.set(lane, owed);
     lane.hold();
     // What becomes known while its lane is taken down is for the next one.
-    if (!over.aborted) this.#track(this.#rewrite(parts, owed));
+    if (!over.aborted) this.#track(this.#rewrite(of, owed));
   }
 
   /** Rewrites one window at a time. A window reopened twice in the meantime is rewritten only once. */
@@ -768,17 +807,18 @@ export class Engine {
     const options = {
       open: this.#replayFor(lane, this.#settings.keepsSketches),
       tiling: this.#attachment.tiling,
+      own: this.windowsOf(lane.id),
       clock: this.#clock,
       failed: (error: unknown) => this.#events.replayFailed(lane.id, error),
       found: (start: number, window: ClosedWindow | undefined, read: number) =>
         this.#events.recomputed?.(start, window, read),
     };
     for (let [first] = waiting; first !== undefined; [first] = waiting) {
-      const [start, through] = first;
+      const [start, { through, parts: reopened }] = first;
       waiting.delete(start);
       owed.current = first;
       if (this.#isGuess(parts, start)) continue;
-      await rewriteWindow(lane, start, through, options, signal);
+      await rewriteWindow(lane, start, through, { ...options, parts: reopened }, signal);
       if (signal.aborted) return;
     }
     this.#owed.delete(lane);
@@ -787,8 +827,7 @@ export class Engine {
 
   /** Whether it is a guess which names the sink is to get in a window. Then the store lacks the news, for good. */
   #isGuess({ lane, beginnings: { names, first } }: LaneParts, start: number): boolean {
-    const { tiling } = this.#attachment;
-    const window = { from: start, to: tiling.endOf(start) };
+    const window = { from: start, to: this.windowsOf(lane.id).endOf(start) };
     const isGiven = start >= (first?.get(lane.id) ?? Number.NEGATIVE_INFINITY);
     const isKnown = names?.get(lane.id)?.knows({ start, windowMs: window.to - start }) ?? true;
     if (!isGiven || isKnown) return false;
@@ -835,7 +874,7 @@ export class Engine {
       const recomputed = await recomputeWindow(
         start,
         through,
-        { open, tiling, clock: this.#clock, failed },
+        { open, tiling, own: this.windowsOf(sink), clock: this.#clock, failed },
         signal,
       );
       return gaps > 0 ? undefined : recomputed;

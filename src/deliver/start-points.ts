@@ -107,7 +107,7 @@ export function resumeFrom(
 
 export type SinkPosition = Pick<
   Checkpoint,
-  'next' | 'sequence' | 'began' | 'store' | 'receipts' | 'skipped' | 'choices'
+  'next' | 'sequence' | 'began' | 'store' | 'receipts' | 'skipped' | 'choices' | 'window'
 >;
 
 /**

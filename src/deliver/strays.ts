@@ -127,7 +127,9 @@ export class Sweep {
       return 'the store did not say what it holds';
     }
     let why: string | undefined;
-    for (const start of held.filter((one) => this.#isOurs(one))) {
+    // Rows of other lengths, or of none: they are in a window of ours, and not of it.
+    const starts = new Set(held.map((one) => tiling.startOf(one)));
+    for (const start of [...starts].filter((one) => this.#isOurs(one))) {
       while (!this.#isPast(start) && !signal.aborted) await clock.sleep(POLL_MS, signal);
       if (signal.aborted) return undefined;
       const left = await this.#sweepOne(start, strays, signal);

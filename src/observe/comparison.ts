@@ -23,13 +23,15 @@ export interface ComparedCell {
   readonly best?: boolean;
   /**
    * How many times the best value, such as `3.1×`; absent if it is that, or if there is nothing to compare. Or why the
-   * value is not compared: `other names`.
+   * value is not compared: `other names`, `other windows`.
    */
   readonly factor?: string;
   /** With it, the lowest of the row is the best. */
   readonly value?: number;
   /** Of a figure that depends on which names the sink gets: these names; empty: all. */
   readonly names?: string;
+  /** Of a figure that depends on how long its windows are: that, in ms. */
+  readonly windowMs?: number;
 }
 
 export interface SinkComparison {
@@ -61,14 +63,23 @@ function only(counts: Counts, keep: (reason: string) => boolean): Counts {
 const MAX_NAMES_CHARACTERS = 24;
 /** Of a figure that is not compared with the others of its row. */
 const OTHER_NAMES = 'other names';
+const OTHER_WINDOWS = 'other windows';
 
 /** The names that a sink gets, as text; empty: all. They are absent in what an older version says. */
 export const namesText = ({ names }: SinkStatus) => [...(names ?? [])].sort().join(', ');
 
+/** An older service does not tell. */
+const windowOf = ({ windowMs }: SinkStatus, { windows }: Status) => windowMs ?? windows.windowMs;
+
+/** A figure that depends on how many rows of a series the store holds. */
+const ofRows =
+  (of: (sink: SinkStatus) => Cell) =>
+  (sink: SinkStatus, status: Status): Cell => ({ ...of(sink), windowMs: windowOf(sink, status) });
+
 /** A figure that depends on how many points the sink gets. */
 const ofPoints =
   (of: (sink: SinkStatus) => Cell) =>
-  (sink: SinkStatus): Cell => ({ ...of(sink), names: namesText(sink) });
+  (sink: SinkStatus, status: Status): Cell => ({ ...ofRows(of)(sink, status), names: namesText(sink) });
 
 function namesCell(sink: SinkStatus): Cell {
   const text = namesText(sink);
@@ -99,6 +110,10 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
     'lag',
     (sink, status) =>
       cell(seconds(sink.lagSeconds), 'since the end of the last confirmed window', lagTone(sink, status)),
+  ],
+  [
+    'window',
+    (sink, status) => cell(seconds(windowOf(sink, status) / 1000), 'a row for each series and window'),
   ],
   [
     'points',
@@ -151,10 +166,10 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
       ),
   ],
   ['verified different', ({ verified }) => counted(verified.different, verified.lastDifference ?? '', 'bad')],
-  ['query: sums', (sink) => queryCell(sink, sink.queries.sums)],
-  ['query: windows', (sink) => queryCell(sink, sink.queries.windows)],
-  ['queries p50', ({ querySeconds }) => ranked(querySeconds?.p50, seconds, askedText(querySeconds))],
-  ['queries p95', ({ querySeconds }) => ranked(querySeconds?.p95, seconds, askedText(querySeconds))],
+  ['query: sums', ofRows((sink) => queryCell(sink, sink.queries.sums))],
+  ['query: windows', ofRows((sink) => queryCell(sink, sink.queries.windows))],
+  ['queries p50', ofRows(({ querySeconds }) => ranked(querySeconds?.p50, seconds, askedText(querySeconds)))],
+  ['queries p95', ofRows(({ querySeconds }) => ranked(querySeconds?.p95, seconds, askedText(querySeconds)))],
   ['storage', ofPoints(({ storedBytes }) => ranked(storedBytes, bytes))],
   ['bytes per row', ofPoints(({ bytesPerRow }) => ranked(bytesPerRow, bytes, BYTES_PER_ROW))],
   ['cost per month', ofPoints(({ cost }) => ranked(cost.usdPerMonth, dollars, cost.assumption))],
@@ -198,8 +213,9 @@ export function notesOf({ sinks }: Status): string[] {
   return [...asked, ...notAsked, ...names, ...costs, ...(isTried ? [ATTEMPTS] : [])];
 }
 
-function lagTone({ lagSeconds }: SinkStatus, { windows }: Status): Tone {
-  const expected = (LAG_WINDOWS * windows.windowMs + windows.latenessMs) / 1000 + LAG_GRACE_SECONDS;
+function lagTone({ lagSeconds, windowMs }: SinkStatus, { windows }: Status): Tone {
+  const own = windowMs > windows.windowMs ? windowMs : 0;
+  const expected = (own + LAG_WINDOWS * windows.windowMs + windows.latenessMs) / 1000 + LAG_GRACE_SECONDS;
   return lagSeconds > expected ? 'warn' : 'plain';
 }
 
@@ -209,6 +225,7 @@ export function comparisonOf(...all: readonly Status[]): SinkComparison {
   const isShown: Readonly<Record<string, boolean>> = {
     dropped: all.some(({ source }) => source.kind === 'core'),
     names: sinks.some(({ sink }) => namesText(sink) !== ''),
+    window: new Set(sinks.map(({ sink, status }) => windowOf(sink, status))).size > 1,
   };
   return {
     sinks: sinks.map(({ sink }) => sink.id),
@@ -221,16 +238,19 @@ export function comparisonOf(...all: readonly Status[]): SinkComparison {
 
 /**
  * Marks the best value of a row, and says of the others how many times that they are. If it depends on the names that a
- * sink gets, and these differ, only sinks that get all are compared.
+ * sink gets, and these differ, only sinks that get all are compared; if on its windows, only those with the shortest.
  */
 export function rankedCells(cells: readonly Cell[]): ComparedCell[] {
   const isMixed = new Set(cells.map(({ names }) => names)).size > 1;
-  const isApart = ({ names = '' }: Cell) => isMixed && names !== '';
-  const values = cells.flatMap((one) => (isApart(one) ? [] : (one.value ?? [])));
+  const shortest = Math.min(...cells.flatMap(({ windowMs }) => windowMs ?? []));
+  const apartBy = ({ names = '', windowMs = shortest }: Cell) =>
+    isMixed && names !== '' ? OTHER_NAMES : windowMs > shortest ? OTHER_WINDOWS : undefined;
+  const values = cells.flatMap((one) => (apartBy(one) === undefined ? (one.value ?? []) : []));
   const best = values.length > 1 ? Math.min(...values) : Number.NaN;
   return cells.map(({ best: _, factor: __, ...shown }) => {
     const { value } = shown;
-    if (isApart(shown)) return shown.text === NO_VALUE ? shown : { ...shown, factor: OTHER_NAMES };
+    const factorless = apartBy(shown);
+    if (factorless !== undefined) return shown.text === NO_VALUE ? shown : { ...shown, factor: factorless };
     if (value === undefined || Number.isNaN(best)) return shown;
     if (value <= best * AS_GOOD) return { ...shown, best: true };
     const factor = best > 0 ? value / best : Number.POSITIVE_INFINITY;

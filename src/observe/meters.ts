@@ -23,7 +23,8 @@ export interface Reading {
   readonly received: number;
   readonly samples: Pick<SampleStatus, 'byType' | 'late' | 'ignored' | 'foreign' | 'reopened'>;
   readonly windows: Pick<WindowStatus, 'windowMs' | 'latenessMs'>;
-  readonly sinks: readonly Pick<SinkStatus, 'id' | 'written' | 'writtenBytes' | 'lagSeconds'>[];
+  readonly sinks: readonly (Pick<SinkStatus, 'id' | 'written' | 'writtenBytes' | 'lagSeconds'> &
+    Partial<Pick<SinkStatus, 'windowMs'>>)[];
 }
 
 export interface SourceRates {
@@ -85,11 +86,11 @@ export class Meters {
     const { ignored, foreign, reopened } = samples;
     this.#placed.tick(total(samples.byType) - ignored - foreign - reopened, now);
     this.#late.tick(samples.late, now);
-    for (const { id, written, writtenBytes, lagSeconds } of sinks) {
+    for (const { id, written, writtenBytes, lagSeconds, windowMs = windows.windowMs } of sinks) {
       const meter = this.#sinks.get(id);
       meter?.points.tick(written, now);
       meter?.bytes.tick(writtenBytes, now);
-      meter?.late.add(lagSeconds - (windows.windowMs + windows.latenessMs) / 1000, now);
+      meter?.late.add(lagSeconds - (windowMs + windows.latenessMs) / 1000, now);
     }
   }
 

@@ -96,7 +96,8 @@ export class Recording {
         this.#last.sinks.map(({ id }) => {
           const counted = this.#counted.get(id);
           const value = counted === undefined ? undefined : ranked?.(counted);
-          const names = isOfPoints && counted ? { names: namesText(counted.last) } : {};
+          const { last } = counted ?? {};
+          const names = isOfPoints && last ? { names: namesText(last), windowMs: last.windowMs } : {};
           const shown = {
             ...{ note: '', tone: 'plain' as const, ...names },
             ...(value === undefined ? {} : { value }),

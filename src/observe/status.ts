@@ -166,6 +166,8 @@ export interface SinkStatus {
   readonly up: boolean;
   /** Globs of the names that it gets (SINK_<ID>_NAMES); null: all. */
   readonly names: readonly string[] | null;
+  /** The length of its windows: WINDOW, or SINK_<ID>_WINDOW. */
+  readonly windowMs: number;
   /** Nothing is written to it until somebody resumes it. */
   readonly paused: boolean;
   readonly catchingUp: boolean;

@@ -419,6 +419,13 @@ const SHOWN: readonly Shown[] = [
   },
   {
     kind: 'gauge',
+    name: 'fanout_sink_window_seconds',
+    help: 'Length of the windows of the sink: WINDOW, or SINK_<ID>_WINDOW. While one fills, the sink lags by up to that.',
+    labels: ['sink'],
+    of: perSink((sink) => sink.windowMs / 1000),
+  },
+  {
+    kind: 'gauge',
     name: 'fanout_sink_safe_until_timestamp_seconds',
     help: 'Until when the stream holds all that the sink still needs (Unix time); absent if nobody can tell.',
     labels: ['sink'],

@@ -1,4 +1,5 @@
 /** Attaches the service to the bus: where each sink continues, and the source that reads from there. */
+import { tilingsOf } from '../aggregate/coarse-tiling.ts';
 import { shapeOf, Tiling } from '../aggregate/tiling.ts';
 import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
@@ -9,6 +10,7 @@ import { incrementsProblem } from '../bus/increments.ts';
 import {
   type CheckpointSurvey,
   createCheckpointStore,
+  type SinkWindows,
   type StoredCheckpoint,
   type SurveyedStore,
 } from '../bus/kv/checkpoints.ts';
@@ -73,9 +75,11 @@ export async function attach(
 
 function attachToCore(bus: Bus, config: Config, instance: string): Attachment {
   const { core, sinks } = config;
+  const tiling = Tiling.of(windowShape(config));
   return {
     // The parts of several instances add up whatever their shapes, so there is nothing to agree on.
-    tiling: Tiling.of(windowShape(config)),
+    tiling,
+    windows: tilingsOf(sinks, tiling),
     from: new Map(sinks.map(({ id }) => [id, Number.NEGATIVE_INFINITY])),
     replayable: false,
     instance,
@@ -87,10 +91,10 @@ function attachToCore(bus: Bus, config: Config, instance: string): Attachment {
 }
 
 async function attachToStream(bus: Bus, config: Config, log: Log, before: Attached): Promise<Attachment> {
-  const { core } = config;
+  const { core, sinks } = config;
   const facts = await ensureStream(bus, core);
   warnOf(facts, core, log);
-  const store = createCheckpointStore(bus, core, facts.replicas);
+  const store = createCheckpointStore(bus, core, facts.replicas, ownWindowsOf(config));
   const survey = await store.survey();
   const { stored } = survey;
   const reports = new Reports(log, systemClock);
@@ -98,17 +102,19 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
   const known = await agreeOnShapes(shapes, config, stored, log, before.announces);
   const epochs = new EpochWatch(shapes, known, systemClock, (error) => reports.epochsUnknown(error));
   const { tiling } = epochs;
+  const windows = tilingsOf(sinks, tiling);
   const { trail, resumptions, rollback, isMisread, orphaned, extent } = await lookBack(
-    { bus, config, facts, stored, tiling },
+    { bus, config, facts, stored, tiling, windows },
     before.trail,
   );
   if (rollback !== undefined) reports.rolledBack(rollback, isMisread);
   if (orphaned !== undefined) reports.orphaned(orphaned);
-  const frame = { bus, store, tiling, trail, reports };
+  const frame = { bus, store, tiling, windows, trail, reports };
   return {
     ...beginningsOf(config, frame, survey, resumptions, extent),
     reattach: (sink) => reattach(sink, config, frame),
     tiling,
+    windows,
     epochs,
     replayable: true,
     watch: core.watchShare > 0 ? new BusWatch(bus, core, { share: core.watchShare }) : undefined,
@@ -125,40 +131,49 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
   };
 }
 
+function ownWindowsOf({ sinks }: Config): SinkWindows {
+  return new Map(sinks.map(({ id, windowMs }) => [id, windowMs]));
+}
+
 /** What the beginnings of all sinks have in common. */
 interface BeginningFrame {
   readonly bus: Bus;
   readonly store: SurveyedStore;
   readonly tiling: Tiling;
+  /** By sink: its windows; no entry: those of `tiling`. */
+  readonly windows: ReadonlyMap<string, Tiling>;
   readonly trail: Trail;
   readonly reports: Reports;
 }
 
 /** Resolves to where the sink begins by what its checkpoint says now, as at a start. Rejects with a `BusError`. */
 async function reattach(sink: string, config: Config, frame: BeginningFrame): Promise<Beginnings> {
-  const { bus, tiling, trail } = frame;
+  const { bus, tiling, windows, trail } = frame;
   const facts = await describeStream(bus, config.core);
   if (facts.created !== trail.created)
     throw new BusError('the stream was replaced', 'The instance attaches again by itself.');
   // What the one before remembers of the key does not hold any more.
-  const store = createCheckpointStore(bus, config.core, facts.replicas);
+  const store = createCheckpointStore(bus, config.core, facts.replicas, ownWindowsOf(config));
   const survey = await store.survey();
   const only = { ...config, sinks: config.sinks.filter(({ id }) => id === sink) };
   const { stored } = survey;
-  const { resumptions, extent } = await lookBack({ bus, config: only, facts, stored, tiling }, trail);
+  const { resumptions, extent } = await lookBack(
+    { bus, config: only, facts, stored, tiling, windows },
+    trail,
+  );
   return beginningsOf(only, { ...frame, store }, survey, resumptions, extent);
 }
 
 /** Returns where the sinks of `config` begin, and tells it. */
 function beginningsOf(
   config: Config,
-  { bus, store, tiling, trail, reports }: BeginningFrame,
+  { bus, store, tiling, windows, trail, reports }: BeginningFrame,
   { stored, unreadable }: CheckpointSurvey,
   resumptions: ReadonlyMap<string, Resumption>,
   extent: StreamExtent,
 ): Beginnings {
   const { core, sinks } = config;
-  const starts = startsOf(config, stored, resumptions, extent, tiling);
+  const starts = startsOf(config, stored, resumptions, extent, { tiling, windows });
   tellBeginnings(reports, starts.from, resumptions, unreadable);
   const slice = `${core.slice.index}/${core.slice.of}`;
   const names = namesIn(config, stored, starts, reports);
@@ -170,14 +185,11 @@ function beginningsOf(
     unreadable,
     stores: storesOf(resumptions),
     receipts: receiptsOf(resumptions, core.pipeline, slice),
-    beginAgain: async (sink, heldTo) =>
-      beginAgain(
-        starts.began.get(sink),
-        extentOf(await describeStream(bus, core)),
-        tiling,
-        systemClock.now(),
-        heldTo,
-      ),
+    beginAgain: async (sink, heldTo) => {
+      const extent = extentOf(await describeStream(bus, core));
+      const own = windows.get(sink) ?? tiling;
+      return beginAgain(starts.began.get(sink), extent, own, systemClock.now(), heldTo);
+    },
     resumed: new Set(sinks.flatMap(({ id }) => (resumptions.get(id)!.position === undefined ? [] : [id]))),
     keeperOf: (sink) =>
       new CheckpointKeeper({
@@ -190,6 +202,7 @@ function beginningsOf(
           trail: trail.stored(),
           skipped: resumptions.get(sink)!.position?.skipped,
           choices: names.get(sink)?.list,
+          window: ownWindowsOf(config).get(sink),
           savedAt: new Date(systemClock.now()).toISOString(),
         }),
         failed: (error, next, atStop) => reports.checkpointFailed(sink, error, next, atStop),
@@ -232,7 +245,7 @@ function startsOf(
   stored: readonly StoredCheckpoint[],
   resumptions: ReadonlyMap<string, Resumption>,
   extent: StreamExtent,
-  tiling: Tiling,
+  { tiling, windows }: { readonly tiling: Tiling; readonly windows: ReadonlyMap<string, Tiling> },
 ) {
   const from = new Map<string, number>();
   const began = new Map<string, number>();
@@ -241,7 +254,7 @@ function startsOf(
   const now = systemClock.now();
   for (const { id, start } of sinks) {
     const { position } = resumptions.get(id)!;
-    const next = position?.next ?? firstWanted(start, extent, tiling, now);
+    const next = position?.next ?? firstWanted(start, extent, windows.get(id) ?? tiling, now);
     from.set(id, next);
     const ofSink = stored.filter(({ sink }) => sink === id);
     first.set(id, firstGiven(ofSink, next));

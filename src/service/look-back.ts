@@ -37,11 +37,13 @@ interface Looking {
   readonly facts: StreamFacts;
   readonly stored: readonly StoredCheckpoint[];
   readonly tiling: Tiling;
+  /** By sink: see `Attachment`. */
+  readonly windows: ReadonlyMap<string, Tiling>;
 }
 
 /** Compares what was read of the stream with what it holds. `known`: what this process has read so far. */
 export async function lookBack(looking: Looking, known: Trail | undefined) {
-  const { bus, config, facts, stored, tiling } = looking;
+  const { bus, config, facts, stored, tiling, windows } = looking;
   const { core, sinks } = config;
   const { created, firstSequence } = facts;
   const own = known?.created === created ? known : undefined;
@@ -59,10 +61,12 @@ export async function lookBack(looking: Looking, known: Trail | undefined) {
   const held = await compareMarks(bus, core, facts, marks);
   const extent = extentOf(facts);
   const stream = { ...extent, created, firstSequence, held };
-  const frame = { tiling, now: systemClock.now() };
+  const now = systemClock.now();
   const resumptions = new Map<string, Resumption>();
-  for (const [i, { id }] of sinks.entries())
+  for (const [i, { id }] of sinks.entries()) {
+    const frame = { tiling: windows.get(id) ?? tiling, now };
     resumptions.set(id, resume(ofSinks[i]!, core.slice, read, stream, frame));
+  }
   const ofProcess = rollbackOf(read, held, tiling);
   const rollbacks = [ofProcess, ...[...resumptions.values()].map(({ rollback }) => rollback)];
   const rollback: Rollback | undefined = mergeRollbacks(rollbacks.flatMap((one) => one ?? []));

@@ -1,4 +1,5 @@
 /** Plans a change of checkpoints by what the bucket and the stream hold now. */
+import { coarseTiling } from '../aggregate/coarse-tiling.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import { systemClock } from '../base/clock.ts';
 import type { Bus } from '../bus/connect.ts';
@@ -17,6 +18,11 @@ import {
 import { readFrom } from '../deliver/start-points.ts';
 import { extentOf } from './look-back.ts';
 
+export interface PlannedChange extends CheckpointChange {
+  /** The windows of the sink. */
+  readonly tiling: Tiling;
+}
+
 /** `to`: the time that the window to go on with holds; undefined: the checkpoints are to be removed. */
 export async function planChange(
   bus: Bus,
@@ -24,16 +30,21 @@ export async function planChange(
   tiling: Tiling,
   chosen: Chosen,
   to: number | undefined,
-): Promise<CheckpointChange> {
+): Promise<PlannedChange> {
   const kept = await keptCheckpoints(bus, core.pipeline);
   // Without a stream, START is judged as the service would, which makes one.
   const hasStream = to !== undefined || (await streamExists(bus, core.metricsStream));
   const facts: StreamFacts | undefined = hasStream ? await describeStream(bus, core) : undefined;
   const extent = facts === undefined ? { firstTime: undefined, truncated: false } : extentOf(facts);
-  const start = sinks.find(({ id }) => id === chosen.sink)?.start;
-  const frame: ChangeFrame = { tiling, extent, now: systemClock.now(), slices: core.slice.of, start };
-  if (to === undefined || facts === undefined) return planReset(kept, chosen, frame);
+  const { start, windowMs } = sinks.find(({ id }) => id === chosen.sink) ?? {};
+  const stored = kept.find(({ sink }) => sink === chosen.sink)?.content.checkpoint;
+  // Without its checkpoint, the sink begins anew with windows as they are set now.
+  const own = coarseTiling(tiling, to === undefined || stored === undefined ? windowMs : stored.window);
+  const now = systemClock.now();
+  const frame: ChangeFrame = { tiling, own, extent, now, slices: core.slice.of, start };
+  if (to === undefined || facts === undefined) return { ...planReset(kept, chosen, frame), tiling: own };
   const target = windowToSet(to, frame);
   const before = await sequenceBefore(bus, facts, readFrom(target, tiling));
-  return planSet(kept, chosen, target, { before, last: facts.lastSequence }, frame);
+  const change = planSet(kept, chosen, target, { before, last: facts.lastSequence }, frame);
+  return { ...change, tiling: own };
 }

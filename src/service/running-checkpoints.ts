@@ -10,7 +10,7 @@ import { Refusal } from '../control/refusal.ts';
 import type { CheckpointChange } from '../deliver/checkpoint-change.ts';
 import { type ChangeFacts, changeFacts, type ListFacts, listFacts } from '../deliver/checkpoint-facts.ts';
 import type { Engine } from '../deliver/engine.ts';
-import { planChange } from './plan-change.ts';
+import { type PlannedChange, planChange } from './plan-change.ts';
 import type { Parts } from './snapshot.ts';
 
 /** How often a change is tried while the sink is down: others may write the same keys, and answers may get lost. */
@@ -52,7 +52,7 @@ export class RunningCheckpoints implements Checkpoints {
   async preview(wanted: WantedChange): Promise<ChangeFacts> {
     const attached = this.#attached();
     const plan = await inWords(this.#plan(attached, wanted));
-    return this.#facts(wanted, plan, attached, { isDone: false, others: await this.#others(attached.bus) });
+    return this.#facts(wanted, plan, { isDone: false, others: await this.#others(attached.bus) });
   }
 
   async change(wanted: WantedChange, signal: AbortSignal): Promise<ChangeFacts> {
@@ -65,12 +65,12 @@ export class RunningCheckpoints implements Checkpoints {
     refuseUnsettled(await inWords(this.#plan(attached, wanted)), engine, wanted);
     signal.throwIfAborted();
     const done = await inWords(engine.replaceLane(sink, () => this.#edit(attached, wanted, signal)));
-    return this.#facts(wanted, done, attached, { isDone: true, others });
+    return this.#facts(wanted, done, { isDone: true, others });
   }
 
   /** Resolves to what was done. Each attempt goes by what the keys hold then, and writes by their revisions. */
-  async #edit(attached: Attached, wanted: WantedChange, signal: AbortSignal): Promise<CheckpointChange> {
-    let first: CheckpointChange | undefined;
+  async #edit(attached: Attached, wanted: WantedChange, signal: AbortSignal): Promise<PlannedChange> {
+    let first: PlannedChange | undefined;
     for (let attempt = 1; ; attempt++) {
       signal.throwIfAborted();
       try {
@@ -98,7 +98,7 @@ export class RunningCheckpoints implements Checkpoints {
     }
   }
 
-  #plan({ bus, engine }: Attached, { sink, to }: WantedChange): Promise<CheckpointChange> {
+  #plan({ bus, engine }: Attached, { sink, to }: WantedChange): Promise<PlannedChange> {
     const chosen = { sink, slice: this.#slice, withOthers: true };
     return planChange(bus, this.#parts.config, engine.tiling, chosen, to);
   }
@@ -110,8 +110,7 @@ export class RunningCheckpoints implements Checkpoints {
 
   #facts(
     { sink, to }: WantedChange,
-    { edits, effects }: CheckpointChange,
-    { engine }: Attached,
+    { edits, effects, tiling }: PlannedChange,
     { isDone, others }: { readonly isDone: boolean; readonly others: readonly string[] | string },
   ): ChangeFacts {
     const { core, sinks } = this.#parts.config;
@@ -124,7 +123,7 @@ export class RunningCheckpoints implements Checkpoints {
       instances: typeof others === 'string' ? null : others,
     };
     const own = effects.filter(({ slice }) => slice === this.#slice);
-    return changeFacts(asked, { edits, effects: own }, engine.tiling);
+    return changeFacts(asked, { edits, effects: own }, tiling);
   }
 
   /** Resolves to the other instances that write the same keys, or to the reason why they are not known. */

@@ -117,6 +117,7 @@ export function readingOf(parts: Parts, now: number): Reading {
       id: lane.id,
       ...totals.writtenTo(lane),
       lagSeconds: lagSecondsOf(lane, now),
+      windowMs: windowsOf(parts, lane.id),
     })),
   };
 }
@@ -230,6 +231,7 @@ function sinkStatus(parts: Parts, { lane, kind }: LaneParts, counts: SinkTotals,
     state: lane.state,
     up: lane.up,
     names: sink === undefined || sink.names.length === 0 ? null : sink.names,
+    windowMs: windowsOf(parts, lane.id),
     paused: paused.has(lane.id),
     catchingUp: lane.state === 'catching_up',
     catchUp: engine?.progressOf(lane) ?? null,
@@ -278,6 +280,12 @@ function receiptsOf({ receipts }: LaneParts['lane'], failures: number): SinkRece
 
 function lagSecondsOf({ next }: LaneParts['lane'], now: number): number {
   return Number.isFinite(next) ? Math.max(0, now - next) / 1000 : 0;
+}
+
+/** How long the windows of a sink are now. */
+function windowsOf({ config, engine }: Parts, id: string): number {
+  const boundary = engine?.live.aggregator.boundary ?? 0;
+  return engine?.windowsOf(id).epochAt(boundary).windowMs ?? config.core.window;
 }
 
 /** Since when the store takes nothing, when it is tried again, and until when that does no harm. */

@@ -51,7 +51,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     config,
     instance: randomBytes(8).toString('hex'),
     startedAt: clock.now(),
-    meters: new Meters(sinks, config.core.window, clock.steady()),
+    meters: new Meters(sinks, longestWindow(config), clock.steady()),
     scan,
     probes: new Probes({
       intervalMs: config.core.probeInterval,
@@ -116,6 +116,11 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     });
   shrinkWhenSettled();
   return { port: http.port, status, done };
+}
+
+/** Of the sinks. */
+function longestWindow({ core, sinks }: Config): number {
+  return sinks.reduce((longest, { windowMs = 0 }) => Math.max(longest, windowMs), core.window);
 }
 
 /** How many of the sinks that have a choice of names get a name, in all windows of the range. */

@@ -57,6 +57,10 @@ export class TrialStore {
     };
     if (config.names.length > 0)
       this.remark(`SINK_${config.id.toUpperCase()}_NAMES is left out of account: it is tried with all names`);
+    if (config.windowMs !== undefined)
+      this.remark(
+        `SINK_${config.id.toUpperCase()}_WINDOW is left out of account: it is tried with windows of WINDOW`,
+      );
   }
 
   get hasFailed(): boolean {

@@ -17,6 +17,8 @@ const ATTEMPTS = 2;
 export interface JudgedSink {
   readonly id: string;
   readonly range: WindowRange;
+  /** Its windows, if it has windows of its own. */
+  readonly windows?: Tiling | undefined;
   /** Rows of earlier windows may be absent: the sink never got these windows, or keeps them no longer. */
   readonly owedFrom?: number;
   /** Which names it gets, and got; absent: all. Rows of other names are counted, and not compared. */
@@ -62,7 +64,7 @@ export class SinkJudge {
 
   constructor(sink: JudgedSink, tiling: Tiling) {
     this.sink = sink;
-    this.#tiling = tiling;
+    this.#tiling = sink.windows ?? tiling;
   }
 
   get rows(): number {

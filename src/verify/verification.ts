@@ -5,6 +5,7 @@
 import { ALL_FIELDS } from '../aggregate/point.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
+import { WindowMerger } from '../aggregate/window-merger.ts';
 import type { Gap } from '../bus/read/source.ts';
 import { windowBytes } from '../deliver/lane/queue.ts';
 import type { NameChoices } from '../deliver/name-choices.ts';
@@ -33,6 +34,23 @@ export interface VerificationOptions {
   readonly signal: AbortSignal;
 }
 
+/** What a sink with windows of its own gets, until it is judged. */
+interface OwnWindows {
+  readonly tiling: Tiling;
+  readonly merger: WindowMerger;
+  merged: ClosedWindow[];
+  /** All windows before were judged. */
+  from: number;
+  /** Those that were reopened, each with the sequence up to which the stream must be read. */
+  readonly again: Map<number, number>;
+}
+
+type RecomputeOne = (
+  start: number,
+  through: number,
+  tiling: Tiling,
+) => Promise<readonly ClosedWindow[] | undefined>;
+
 export class Verification {
   readonly judges: readonly SinkJudge[];
   /** Aborts when all windows have been judged. */
@@ -52,12 +70,19 @@ export class Verification {
    * Windows that got samples after they had been closed, each with the sequence up to which the stream must be read.
    */
   readonly #again = new Map<number, number>();
+  readonly #own = new Map<SinkJudge, OwnWindows>();
 
   constructor(options: VerificationOptions) {
     this.#options = options;
     this.#from = options.range.from;
     this.#boundary = options.range.from;
     this.judges = options.sinks.map((sink) => new SinkJudge(sink, options.tiling));
+    for (const judge of this.judges) {
+      const { windows: tiling } = judge.sink;
+      if (tiling === undefined) continue;
+      const merger = new WindowMerger(tiling, options.tiling);
+      this.#own.set(judge, { tiling, merger, merged: [], from: this.#from, again: new Map() });
+    }
     this.done = this.#done.signal;
   }
 
@@ -79,8 +104,10 @@ export class Verification {
       this.#windows.push(window);
       this.#points += window.size;
       this.#bytes += windowBytes(window);
+      for (const { merger } of this.#own.values()) merger.add(window);
     }
     this.#boundary = Math.min(boundary, range.to);
+    for (const own of this.#own.values()) own.merged.push(...own.merger.take(this.#boundary));
     const isLast = this.#boundary === range.to;
     if (!isLast && this.#points < groupPoints && this.#bytes < GROUP_BYTES) return undefined;
     return this.#judgeGroup().then(() => {
@@ -101,35 +128,51 @@ export class Verification {
    */
   reopened(starts: readonly number[], sequence: number): void {
     for (const start of starts) {
-      if (!this.#again.has(start) && start < this.#from) {
-        for (const judge of this.#judgesOf(start)) judge.takeBack(start);
-      }
+      for (const judge of this.#judgesOf(start)) this.#reopenedOf(judge, start, sequence);
       this.#again.set(start, sequence);
     }
   }
 
+  #reopenedOf(judge: SinkJudge, start: number, sequence: number): void {
+    const own = this.#own.get(judge);
+    const [again, from] = own === undefined ? [this.#again, this.#from] : [own.again, own.from];
+    const first = own?.tiling.startOf(start) ?? start;
+    if (!again.has(first) && first < from) judge.takeBack(first);
+    own?.again.set(first, Math.max(sequence, own.again.get(first) ?? 0));
+  }
+
   /**
-   * Judges the reopened windows. `recompute` resolves to a window computed with all messages up to sequence `through`.
+   * Judges the reopened windows. `recompute` resolves to a window of the tiling, computed with all messages up to
+   * sequence `through`.
    */
-  async judgeAgain(
-    recompute: (start: number, through: number) => Promise<readonly ClosedWindow[] | undefined>,
+  async judgeAgain(recompute: RecomputeOne): Promise<void> {
+    const { tiling } = this.#options;
+    const plain = this.judges.filter((judge) => !this.#own.has(judge));
+    await this.#judgeReopened(this.#again, tiling, plain, recompute);
+    for (const [judge, own] of this.#own)
+      await this.#judgeReopened(own.again, own.tiling, [judge], recompute);
+  }
+
+  async #judgeReopened(
+    again: ReadonlyMap<number, number>,
+    tiling: Tiling,
+    judges: readonly SinkJudge[],
+    recompute: RecomputeOne,
   ): Promise<void> {
     const { signal } = this.#options;
-    for (const [start, through] of this.#again) {
-      const range = this.#windowAt(start);
-      if (without(range, this.#gaps).length === 0) continue;
-      const windows = await recompute(start, through);
+    for (const [start, through] of again) {
+      const range = { from: start, to: tiling.endOf(start) };
+      const concerned = judges.filter(({ sink }) => start >= sink.range.from && start < sink.range.to);
+      // With a gap in a part of it, nothing is known of the whole.
+      if (concerned.length === 0 || this.#gaps.some((gap) => gap.from < range.to && gap.to > start)) continue;
+      const windows = await recompute(start, through, tiling);
       if (windows === undefined) return;
-      for (const judge of this.#judgesOf(start)) {
+      for (const judge of concerned) {
         const { names, unknownNames } = judge.sink;
         if (without(range, unknownNames ? [unknownNames] : []).length === 0) continue;
         await judge.judge(range, this.#expected(windows, range, names), signal);
       }
     }
-  }
-
-  #windowAt(start: number): WindowRange {
-    return { from: start, to: this.#options.tiling.endOf(start) };
   }
 
   #judgesOf(start: number): SinkJudge[] {
@@ -143,7 +186,7 @@ export class Verification {
     this.#points = 0;
     this.#bytes = 0;
     this.#from = this.#boundary;
-    const excluded = [...this.#gaps, ...[...this.#again.keys()].map((start) => this.#windowAt(start))];
+    const excluded = this.#excludedIn(this.#options.tiling, this.#again);
     // Usually one part, shared by all sinks that get all names.
     const parts = new Map<string, ExpectedRows>();
     const expected = (part: WindowRange, { names }: JudgedSink) => {
@@ -155,13 +198,39 @@ export class Verification {
     };
     await Promise.all(
       this.judges.map(async (judge) => {
-        const own = intersection(group, judge.sink.range);
+        const own = this.#own.get(judge);
+        if (own !== undefined) {
+          await this.#judgeOwn(judge, own, group.to);
+          return;
+        }
         const { unknownNames } = judge.sink;
-        for (const part of without(own, unknownNames ? [...excluded, unknownNames] : excluded)) {
+        const parts = intersection(group, judge.sink.range);
+        for (const part of without(parts, unknownNames ? [...excluded, unknownNames] : excluded)) {
           await judge.judge(part, expected(part, judge.sink), this.#options.signal);
         }
       }),
     );
+  }
+
+  /** Judges what is whole of the windows of a sink that has windows of its own. */
+  async #judgeOwn(judge: SinkJudge, own: OwnWindows, boundary: number): Promise<void> {
+    const { range, names, unknownNames } = judge.sink;
+    const group = { from: own.from, to: own.tiling.startOf(boundary) };
+    const windows = own.merged;
+    own.merged = [];
+    own.from = group.to;
+    const excluded = this.#excludedIn(own.tiling, own.again);
+    if (unknownNames !== undefined) excluded.push(unknownNames);
+    for (const part of without(intersection(group, range), excluded))
+      await judge.judge(part, this.#expected(windows, part, names), this.#options.signal);
+  }
+
+  /** Returns the windows with gaps, and those that are judged at the end. */
+  #excludedIn(tiling: Tiling, again: ReadonlyMap<number, number>): WindowRange[] {
+    return [
+      ...this.#gaps.map(({ from, to }) => ({ from: tiling.startOf(from), to: tiling.endOf(to - 1) })),
+      ...Array.from(again.keys(), (start) => ({ from: start, to: tiling.endOf(start) })),
+    ];
   }
 
   /** `names`: which names the store was given; absent: all. */

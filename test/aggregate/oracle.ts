@@ -52,6 +52,57 @@ export function expectedWindows(
   messages: Iterable<OracleMessage>,
   settings: OracleSettings,
 ): Map<number, Point[]> {
+  const placed = placedIn(messages, settings);
+  const starts = [...placed.keys()].sort((a, b) => a - b);
+  return new Map(starts.map((start) => [start, points(start, placed.get(start)!, settings)]));
+}
+
+/**
+ * The windows of a sink that has windows of its own. They are of samples, not of points: only which series are folded,
+ * which bins there are, and the order of adding is up to the windows that they are made of.
+ */
+export function expectedOwnWindows(
+  messages: Iterable<OracleMessage>,
+  settings: OracleSettings,
+  ownMs: number,
+): Map<number, Point[]> {
+  const placed = placedIn(messages, settings);
+  const parts = new Map<number, number[]>();
+  for (const start of [...placed.keys()].sort((a, b) => a - b)) {
+    const own = ownWindowAt(start, settings, ownMs);
+    parts.set(own, [...(parts.get(own) ?? []), start]);
+  }
+  const found = new Map<number, Point[]>();
+  for (const [own, starts] of parts) {
+    const { windowMs } = shapeAt(own, settings);
+    const isMade = isMadeOfParts(own, settings, ownMs) && windowMs !== ownMs;
+    if (isMade) {
+      const all = starts.map((start) => entriesOf(start, placed.get(start)!, settings));
+      found.set(own, mergedPoints(own, ownMs, all, settings));
+    } else found.set(own, points(own, placed.get(own)!, settings));
+  }
+  return found;
+}
+
+/** Start of the sink's window that holds a window of the pipeline. */
+export function ownWindowAt(start: number, settings: OracleSettings, ownMs: number): number {
+  const own = Math.floor(start / ownMs) * ownMs;
+  return isMadeOfParts(own, settings, ownMs) ? own : start;
+}
+
+/** Whether whole windows of the pipeline tile the one at `own`, and have sketches that can be merged. */
+function isMadeOfParts(own: number, settings: OracleSettings, ownMs: number): boolean {
+  if (own % ownMs !== 0) return false;
+  let at = own;
+  while (at < own + ownMs) {
+    const { windowMs, sketchScale } = shapeAt(at, settings);
+    if (ownMs % windowMs !== 0 || sketchScale === undefined || windowAt(at, settings) !== at) return false;
+    at += windowMs;
+  }
+  return at === own + ownMs;
+}
+
+function placedIn(messages: Iterable<OracleMessage>, settings: OracleSettings): Map<number, Placed[]> {
   const placed = new Map<number, Placed[]>();
   for (const message of messages) {
     const { streamTime } = message;
@@ -62,8 +113,7 @@ export function expectedWindows(
       placed.get(start)!.push({ sample, time: sample.eventTime ?? streamTime });
     }
   }
-  const starts = [...placed.keys()].sort((a, b) => a - b);
-  return new Map(starts.map((start) => [start, points(start, placed.get(start)!, settings)]));
+  return placed;
 }
 
 /** The samples of a message that are counted, each of the series that its own becomes. */
@@ -167,13 +217,72 @@ function limitOf(name: string, limits: readonly string[]): number {
   return Number.POSITIVE_INFINITY;
 }
 
+/** What a window has of a series. */
+interface Entry {
+  readonly series: ReturnType<typeof makeSeries>;
+  readonly placed: Placed[];
+  readonly sketch: OracleSketch | OldOracleSketch;
+}
+
 function points(windowStart: number, placed: readonly Placed[], settings: OracleSettings): Point[] {
-  const bySeries = new Map<
-    string,
-    { series: ReturnType<typeof makeSeries>; placed: Placed[]; sketch: OracleSketch | OldOracleSketch }
-  >();
-  const {
+  const { windowMs } = shapeAt(windowStart, settings);
+  const { instance = '' } = settings;
+  return entriesOf(windowStart, placed, settings).map((entry) => ({
+    ...pointOf(entry, [entry.placed]),
+    windowStart,
     windowMs,
+    instance,
+  }));
+}
+
+function mergedPoints(
+  windowStart: number,
+  windowMs: number,
+  windows: readonly (readonly Entry[])[],
+  settings: OracleSettings,
+): Point[] {
+  const { maxSeries, maxSeriesBytes = Number.POSITIVE_INFINITY } = shapeAt(windowStart, settings);
+  const { instance = '' } = settings;
+  const merged = new Map<string, { series: Entry['series']; groups: Placed[][]; sketch: OracleSketch }>();
+  const overflowJson = `{"${OVERFLOW_DIMENSION}":"true"}`;
+  let [ordinary, overflow, left] = [0, 0, maxSeriesBytes];
+  let overflowLeft = Math.floor(maxSeriesBytes / 8);
+  for (const { series: own, placed, sketch } of windows.flat()) {
+    let series = own;
+    const isIn = () => merged.has(series.id);
+    const isOverflow = () => series.dimensionsJson === overflowJson;
+    if (!isIn() && !isOverflow() && !(ordinary < maxSeries && costOf(series) <= left))
+      series = makeSeries(own.name, own.type, [[OVERFLOW_DIMENSION, 'true']]);
+    let isForTheRest = false;
+    if (!isIn() && isOverflow() && !(overflow < maxSeries && costOf(series) <= overflowLeft)) {
+      series = makeSeries(OVERFLOW_DIMENSION, own.type, [[OVERFLOW_DIMENSION, 'true']]);
+      isForTheRest = true;
+    }
+    if (!isIn()) {
+      merged.set(series.id, { series, groups: [], sketch: new OracleSketch() });
+      if (!isOverflow()) {
+        ordinary++;
+        left -= costOf(series);
+      } else {
+        overflow++;
+        if (!isForTheRest) overflowLeft -= costOf(series);
+      }
+    }
+    const entry = merged.get(series.id)!;
+    entry.groups.push(placed);
+    if (own.type === 'timer') left -= entry.sketch.merge(sketch as OracleSketch, left);
+  }
+  return Array.from(merged.values(), (entry) => ({
+    ...pointOf(entry, entry.groups),
+    windowStart,
+    windowMs,
+    instance,
+  }));
+}
+
+function entriesOf(windowStart: number, placed: readonly Placed[], settings: OracleSettings): Entry[] {
+  const bySeries = new Map<string, Entry>();
+  const {
     maxSeries,
     maxSeriesByName = [],
     sketchScale,
@@ -222,29 +331,34 @@ function points(windowStart: number, placed: readonly Placed[], settings: Oracle
     if (type !== 'timer') continue;
     left -= bySeries.get(series.id)!.sketch.add(each.sample.value, left);
   }
-  return Array.from(bySeries.values(), ({ series, placed, sketch }) => {
-    const values = placed.map(({ sample }) => sample.value);
-    const min = values.reduce((a, b) => Math.min(a, b));
-    const max = values.reduce((a, b) => Math.max(a, b));
-    const gauge = series.type === 'gauge';
-    const timer = series.type === 'timer';
-    const quantile = (q: number) => (timer ? Math.min(max, Math.max(min, sketch.quantile(q))) : null);
-    return {
-      series,
-      windowStart,
-      windowMs,
-      instance: settings.instance ?? '',
-      count: values.length,
-      sum: values.reduce((a, b) => a + b, 0),
-      min: gauge || timer ? min : null,
-      max: gauge || timer ? max : null,
-      last: gauge ? placed.reduce((a, b) => (b.time >= a.time ? b : a)).sample.value : null,
-      p50: quantile(0.5),
-      p90: quantile(0.9),
-      p95: quantile(0.95),
-      p99: quantile(0.99),
-    };
-  });
+  return [...bySeries.values()];
+}
+
+/** `groups`: its samples by the windows of the pipeline: sums are added up to these first. */
+function pointOf(
+  { series, sketch }: Pick<Entry, 'series' | 'sketch'>,
+  groups: readonly (readonly Placed[])[],
+): Omit<Point, 'windowStart' | 'windowMs' | 'instance'> {
+  const placed = groups.flat();
+  const values = placed.map(({ sample }) => sample.value);
+  const sumOf = (some: readonly number[]) => some.reduce((a, b) => a + b, 0);
+  const min = values.reduce((a, b) => Math.min(a, b));
+  const max = values.reduce((a, b) => Math.max(a, b));
+  const gauge = series.type === 'gauge';
+  const timer = series.type === 'timer';
+  const quantile = (q: number) => (timer ? Math.min(max, Math.max(min, sketch.quantile(q))) : null);
+  return {
+    series,
+    count: values.length,
+    sum: sumOf(groups.map((group) => sumOf(group.map(({ sample }) => sample.value)))),
+    min: gauge || timer ? min : null,
+    max: gauge || timer ? max : null,
+    last: gauge ? placed.reduce((a, b) => (b.time >= a.time ? b : a)).sample.value : null,
+    p50: quantile(0.5),
+    p90: quantile(0.9),
+    p95: quantile(0.95),
+    p99: quantile(0.99),
+  };
 }
 
 /** What a series takes from the budget of its window. */
@@ -309,7 +423,24 @@ class OracleSketch {
   /** Returns the cost, which is at most `left`. The first range of each sign is free. */
   add(value: number, left: number): number {
     const sign = Math.abs(value) <= 2 ** -128 ? 0 : Math.sign(value);
-    const bucket = sign === 0 ? 0 : exactBucket(Math.abs(value));
+    return this.#addBucket(sign, sign === 0 ? 0 : exactBucket(Math.abs(value)), left);
+  }
+
+  /** Adds the values of another sketch, by sign and then by bucket. It can be no finer than that one is. */
+  merge(other: OracleSketch, left: number): number {
+    const byBucket = [...other.#buckets].sort((a, b) => a.sign - b.sign || a.bucket - b.bucket);
+    let cost = 0;
+    for (const { sign, bucket } of byBucket) {
+      if (other.#halvings > this.#halvings && sign !== 0) {
+        this.#halvings = other.#halvings;
+        for (const [each, range] of this.#ranges) this.#place(each, range);
+      }
+      cost += this.#addBucket(sign, (bucket >> other.#halvings) << other.#halvings, left - cost);
+    }
+    return cost;
+  }
+
+  #addBucket(sign: number, bucket: number, left: number): number {
     this.#buckets.push({ sign, bucket });
     if (sign === 0) return 0;
     const index = bucket >> this.#halvings;
@@ -345,11 +476,15 @@ class OracleSketch {
     const isWithin = () => this.#span(sign)[1] - this.#span(sign)[0] < length;
     while (!isWithin()) this.#halvings++;
     for (const [each, range] of this.#ranges) {
-      const [lowest, highest] = this.#span(each);
       if (each === sign) range.length = length;
-      range.from = highest < floorTo32(lowest) + range.length ? floorTo32(lowest) : lowest;
+      this.#place(each, range);
     }
     return 8 * (length - held);
+  }
+
+  #place(sign: number, range: OracleRange): void {
+    const [lowest, highest] = this.#span(sign);
+    range.from = highest < floorTo32(lowest) + range.length ? floorTo32(lowest) : lowest;
   }
 
   #span(sign: number): [lowest: number, highest: number] {

@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest';
+import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
+import { coarseTiling } from '../../src/aggregate/coarse-tiling.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { ClosedWindow } from '../../src/aggregate/window.ts';
 import { UnreadableCheckpoint } from '../../src/bus/bus-error.ts';
@@ -12,7 +14,13 @@ import { readFrom } from '../../src/deliver/start-points.ts';
 import { ScriptedSink } from './fixtures.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
-const TILING = Tiling.of({ windowMs: 1000, latenessMs: 100, maxAheadMs: 100, maxSeries: 100 });
+const TILING = Tiling.of({
+  windowMs: 1000,
+  latenessMs: 100,
+  maxAheadMs: 100,
+  maxSeries: 100,
+  sketchScale: SKETCH_SCALE,
+});
 const SETTINGS: EngineSettings = {
   metricsFormat: 'auto',
   metricsCounters: undefined,
@@ -32,10 +40,10 @@ class Stream {
     this.messages.push({ payload, time });
   }
 
-  /** Hands over the messages one by one, reports progress after each, and waits for more. */
-  source(from: number, clock: VirtualClock): Source {
+  /** Hands over the messages one by one, reports progress after each, and waits for more. `through`: read before. */
+  source(from: number, clock: VirtualClock, through = Number.POSITIVE_INFINITY): Source {
     const stats: SourceStats = { ...newSourceStats(), reading: true };
-    const first = this.messages.findIndex(({ time }) => time >= from);
+    const first = this.messages.findIndex(({ time }, i) => time >= from || i >= through);
     const run = async (reader: Reader, signal: AbortSignal) => {
       let told = 0;
       for (let i = first < 0 ? this.messages.length : first; !signal.aborted; ) {
@@ -112,6 +120,7 @@ function setUp() {
     events = SILENT,
     settings: Partial<EngineSettings> = {},
     names: ReadonlyMap<string, NameChoices> = new Map(),
+    windows: ReadonlyMap<string, Tiling> = new Map(),
   ) => {
     const from = new Map(Object.keys(sinks).map((id) => [id, saved.get(id)?.next ?? begins[id] ?? 0]));
     const closedThrough = new Map([...saved].map(([id, { sequence }]) => [id, sequence]));
@@ -121,10 +130,11 @@ function setUp() {
       closedThrough,
       unreadable: new Map([...spoiled].map((id) => [id, new UnreadableCheckpoint(`${id} is garbage`, '')])),
       names,
+      windows,
       replayable: true,
       keepsMs: 60_000,
       instance: '',
-      open: (first: number) => stream.source(readFrom(first, TILING), clock),
+      open: (first: number, closed?: number) => stream.source(readFrom(first, TILING), clock, closed),
       openAside: (first: number) => stream.source(readFrom(first, TILING), clock),
       keeperOf: (sink: string) =>
         new CheckpointKeeper({
@@ -168,6 +178,58 @@ test('a message for a window that was handed out: the window is recomputed and o
   await clock.pass(5000);
   await stop();
   for (const sink of Object.values(sinks)) expect(rows(sink)).toEqual({ '0:a': 3, '1:a': 10 });
+});
+
+test('a part of a window of a sink of its own is reopened: the whole of it is written again, for that sink', async () => {
+  const { clock, stream, sinks, start, rows } = setUp();
+  const recomputed: number[] = [];
+  const events = { ...SILENT, recomputed: (at: number) => recomputed.push(at) };
+  const windows = new Map([['a', coarseTiling(TILING, 3000)]]);
+  const { stop } = start({}, events, {}, new Map(), windows);
+  for (const [at, value] of [
+    [500, 1],
+    [1200, 10],
+    [2200, 100],
+    [3500, 1000],
+  ] as const) {
+    stream.publish(at, at, value);
+    await clock.pass(100);
+  }
+  expect([rows(sinks.a), rows(sinks.b)]).toEqual([{ '0:a': 111 }, { '0:a': 1, '1:a': 10, '2:a': 100 }]);
+  // The server's clock steps back.
+  stream.publish(900, 900, 2);
+  stream.publish(6500, 6500, 1);
+  await clock.pass(5000);
+  await stop();
+  expect(rows(sinks.a)).toEqual({ '0:a': 113, '3:a': 1000 });
+  expect(rows(sinks.b)).toEqual({ '0:a': 3, '1:a': 10, '2:a': 100, '3:a': 1000 });
+  // Each lane tells of the window of the pipeline.
+  expect(recomputed).toEqual([0, 0]);
+});
+
+test('a sink with windows of its own resumes ahead of where the live path starts, and lacks nothing', async () => {
+  const { clock, stream, sinks, saved, start, rows } = setUp();
+  const windows = new Map([['a', coarseTiling(TILING, 3000)]]);
+  const checkpoint = { savedAt: '', shape: {} as never };
+  saved.set('a', { ...checkpoint, next: 6000, sequence: 1 });
+  saved.set('b', { ...checkpoint, next: 4000, sequence: 1 });
+  for (const [at, value] of [
+    [3500, 1],
+    // News for a window that the sink ahead has, but no news for the live path, which computes it for the other one.
+    [4500, 100],
+    [6500, 10],
+    [9500, 1000],
+  ] as const)
+    stream.publish(at, at, value);
+  const { engine, stop } = start({}, SILENT, {}, new Map(), windows);
+  await clock.pass(10_000);
+  expect(engine.lanes.map(({ lane }) => [lane.state, lane.next])).toEqual([
+    ['live', 9000],
+    ['live', 9000],
+  ]);
+  await stop();
+  expect(rows(sinks.a)).toEqual({ '3:a': 101, '6:a': 10 });
+  expect(rows(sinks.b)).toEqual({ '4:a': 100, '6:a': 10 });
 });
 
 test('a window is not written again by a guess at the names of the sink: that is counted and told', async () => {

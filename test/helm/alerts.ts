@@ -18,7 +18,8 @@ const SINK = '{sink="store"}';
 const ATTACHED = '0x120';
 
 const behind = (otherwise: Series): Series => ({
-  [`fanout_sink_lag_seconds${SINK}`]: '130x60',
+  [`fanout_sink_lag_seconds${SINK}`]: '140x60',
+  [`fanout_sink_window_seconds${SINK}`]: '10x60',
   [`fanout_sink_paused${SINK}`]: '0x60',
   fanout_window_seconds: '10x60',
   fanout_lateness_seconds: '2x60',
@@ -268,6 +269,8 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     quiet: [
       behind({ fanout_window_seconds: '60x60' }),
       behind({ fanout_lateness_seconds: '30x60' }),
+      // Windows of its own, longer than those of the pipeline.
+      behind({ [`fanout_sink_window_seconds${SINK}`]: '60x60' }),
       behind({ [`fanout_sink_paused${SINK}`]: '1x60' }),
       // The lag of a detached instance grows, even if another one does its work.
       behind({ fanout_detached: '1x60' }),

@@ -44,6 +44,7 @@ export function sinkStatus(differences: Partial<SinkStatus> = {}): SinkStatus {
     },
     ...{
       next: '2026-11-30T11:59:50.000Z',
+      windowMs: 10_000,
       lagSeconds: 10,
       lateSeconds: 0,
       safeUntil: '2026-12-01T09:00:00.000Z',

@@ -62,6 +62,17 @@ const writing = (p50: number, names: readonly string[] | null) =>
     pointsPerSecond: p50,
   });
 
+test('a sink with longer windows is not compared by what depends on them', async () => {
+  const sinks = [writing(2, null), { ...writing(1, null), windowMs: 60_000 }, writing(4, null)];
+  for (const what of ['write p50', 'storage', 'cost per month'])
+    expect(
+      (await rowOf(what, ...sinks)).map((text) => text.split(' ').slice(2).join(' ')),
+      what,
+    ).toEqual(['best', 'other windows', '2.0×']);
+  expect(await rowOf('window', ...sinks)).toEqual(['10 s', '60 s', '10 s']);
+  expect(await rowOf('window', writing(2, null))).toEqual([]);
+});
+
 test('a sink that gets other names is not compared by what depends on them', async () => {
   const sinks = [writing(2, null), writing(1, ['b.*', 'a.*']), writing(4, null)];
   for (const what of ['write p50', 'storage', 'cost per month'])

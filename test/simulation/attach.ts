@@ -1,5 +1,6 @@
 /** Attaches an instance, as src/service/attachment.ts does, to the simulated stream and checkpoints. */
 
+import { tilingsOf } from '../../src/aggregate/coarse-tiling.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { StoredCheckpoint } from '../../src/bus/kv/checkpoints.ts';
 import { keyOfMark, marksOf, mergeMarks, Trail } from '../../src/bus/read/trail.ts';
@@ -48,13 +49,17 @@ export async function attachToStream(
   const shapes = new SimShapeStore(world, instance);
   const epochs = new EpochWatch(shapes, await shapes.load(), instance.clock, () => {});
   const { tiling } = epochs;
-  const lookedBack = lookBack(world, instance, sinks, stored, slice, tiling, extentNow(world));
+  const forgets = world.options.forgetsOwnWindows === true && stored.length > 0;
+  const windows = tilingsOf(forgets ? [] : sinks, tiling);
+  const ownOf = (sink: string) => windows.get(sink) ?? tiling;
+  const lookedBack = lookBack(world, instance, sinks, stored, slice, { tiling, ownOf }, extentNow(world));
   const trail = world.options.forgetsTrail ? undefined : lookedBack.trail;
-  const frame = { world, instance, slice, tiling, trail };
+  const frame = { world, instance, slice, tiling, ownOf, trail };
   return {
     ...beginningsOf(frame, sinks, store, stored, lookedBack.resumptions),
     reattach: (sink) => reattach(sink, frame),
     tiling,
+    windows,
     epochs,
     ...(instance.unswept && { unswept: instance.unswept }),
     replayable: true,
@@ -82,22 +87,24 @@ interface Frame {
   readonly instance: Instance;
   readonly slice: Slice;
   readonly tiling: Tiling;
+  /** The windows of a sink. */
+  readonly ownOf: (sink: string) => Tiling;
   readonly trail: Trail | undefined;
 }
 
 /** As src/service/attachment.ts does. */
 async function reattach(sink: string, frame: Frame): Promise<Beginnings> {
-  const { world, instance, slice, tiling } = frame;
+  const { world, instance, slice } = frame;
   const sinks = world.scenario.sinks.filter(({ id }) => id === sink);
   const store = new SimCheckpointStore(world, instance, slice);
   const stored = await store.list();
   await instance.pause(world.chance.int(1, 20));
-  const { resumptions } = lookBack(world, instance, sinks, stored, slice, tiling, extentNow(world));
+  const { resumptions } = lookBack(world, instance, sinks, stored, slice, frame, extentNow(world));
   return beginningsOf(frame, sinks, store, stored, resumptions);
 }
 
 function beginningsOf(
-  { world, instance, slice, tiling, trail }: Frame,
+  { world, instance, slice, ownOf, trail }: Frame,
   sinks: readonly SinkPlan[],
   store: SimCheckpointStore,
   stored: readonly StoredCheckpoint[],
@@ -112,7 +119,7 @@ function beginningsOf(
   const first = new Map<string, number>();
   for (const { id, begin } of sinks) {
     const ofSink = stored.filter(({ sink }) => sink === id);
-    const wanted = firstWanted(begin, extent, tiling, now);
+    const wanted = firstWanted(begin, extent, ownOf(id), now);
     // A sink is still owed everything that this slice itself has not confirmed.
     const isOwn = ofSink.some(({ slice: other }) => other === sliceName);
     const known = resumptions.get(id)!.position;
@@ -135,7 +142,7 @@ function beginningsOf(
     receipts: receiptsOf(resumptions, PIPELINE, sliceName),
     beginAgain: async (sink, heldTo) => {
       await instance.pause(world.chance.int(1, 20));
-      return beginAgain(began.get(sink), extent, tiling, instance.clock.now(), heldTo);
+      return beginAgain(began.get(sink), extent, ownOf(sink), instance.clock.now(), heldTo);
     },
     keeperOf: (sink) =>
       new CheckpointKeeper({
@@ -210,7 +217,7 @@ function lookBack(
   sinks: readonly SinkPlan[],
   stored: readonly StoredCheckpoint[],
   slice: Slice,
-  tiling: Tiling,
+  { tiling, ownOf }: { readonly tiling: Tiling; readonly ownOf: (sink: string) => Tiling },
   extent: StreamExtent,
 ) {
   const read = { marks: instance.trail?.marks ?? [] };
@@ -224,10 +231,12 @@ function lookBack(
   );
   const firstSequence = world.stream.firstSequence(world.timeline.now);
   const now = { ...extent, created: CREATED, firstSequence, held };
-  const frame = { tiling, now: instance.clock.now() };
   const resumptions = new Map<string, Resumption>();
   for (const [i, { id }] of sinks.entries())
-    resumptions.set(id, resume(ofSinks[i]!, slice, read, now, frame));
+    resumptions.set(
+      id,
+      resume(ofSinks[i]!, slice, read, now, { tiling: ownOf(id), now: instance.clock.now() }),
+    );
   const rollbacks = [
     rollbackOf(read, held, tiling),
     ...[...resumptions.values()].map(({ rollback }) => rollback),

@@ -11,10 +11,10 @@ export function hasConverged(world: World): boolean {
   if (world.running.length < world.instances || timeline.now < scenario.healedAt) return false;
   if (world.running.some(({ engine, isStopping }) => engine === undefined || isStopping)) return false;
   if (scenario.mode === 'core') return world.running.every((instance) => hasWritten(instance));
-  const end = endOf(world);
   return (
     world.running.every(({ index, engine }) =>
       engine!.lanes.every(({ lane }) => {
+        const end = endOf(world, lane.id);
         const saved = world.checkpoints.get(lane.id, sliceOf(world, index));
         return lane.next >= end && lane.state === 'live' && saved !== undefined && saved.next >= end;
       }),
@@ -29,8 +29,8 @@ export function checkStreamEnd(world: World, invariant: string): void {
     world.trace.fail(invariant, 'some windows that were handed out are never written');
     return;
   }
-  const end = endOf(world);
   for (const { id } of world.scenario.sinks) {
+    const end = endOf(world, id);
     const { rows, rejected } = world.stores.get(id)!;
     for (let index = 0; index < world.slices; index++) {
       const slice = sliceOf(world, index);
@@ -49,16 +49,16 @@ export function checkStreamEnd(world: World, invariant: string): void {
     for (const key of rejected) {
       const row = rows.get(key);
       // If retention removes some samples before one of two instances has read them, its sum may be finite.
-      if (row !== undefined && !world.invariants.isHoled(row.windowStart))
+      if (row !== undefined && !world.invariants.isHoled(id, row.windowStart))
         world.trace.fail('I5', `${id} has a point that it refused: ${key}`);
     }
   }
 }
 
 function wrongAbout(world: World, sink: string, key: string, row: Point): string | undefined {
-  if (world.invariants.isHoled(row.windowStart) || !isChosen(world, sink, row)) return undefined;
+  if (world.invariants.isHoled(sink, row.windowStart) || !isChosen(world, sink, row)) return undefined;
   if (world.invariants.mayBeStale(sink, row.windowStart)) return undefined;
-  const expected = world.invariants.truth.byKey.get(key);
+  const expected = world.invariants.truthOf(sink).byKey.get(key);
   if (expected === undefined && world.invariants.mayBeLeft(sink, row.windowStart)) return undefined;
   return expected === undefined ? 'the oracle has no such point' : difference(row, expected);
 }
@@ -76,7 +76,7 @@ function isTrue(world: World): boolean {
       const slice = sliceOf(world, index);
       const { choices } = world.checkpoints.get(id, slice) ?? {};
       const owed = world.invariants.owedFrom(id, slice);
-      if (world.invariants.missing(id, slice, owed, endOf(world), { choices })) return false;
+      if (world.invariants.missing(id, slice, owed, endOf(world, id), { choices })) return false;
     }
     return [...world.stores.get(id)!.rows].every(
       ([key, row]) => wrongAbout(world, id, key, row) === undefined,
@@ -141,8 +141,8 @@ export function sliceOf({ slices }: Pick<World, 'slices'>, index: number): strin
   return slices > 1 ? `${index}/${slices}` : '0/1';
 }
 
-/** The end of the last window in the stream. */
-function endOf({ invariants }: World): number {
-  const [start, points] = invariants.truth.windows.at(-1) ?? [];
+/** The end of the sink's last window in the stream. */
+function endOf({ invariants }: World, sink: string): number {
+  const [start, points] = invariants.truthOf(sink).windows.at(-1) ?? [];
   return start === undefined ? Number.NEGATIVE_INFINITY : start + points![0]!.windowMs;
 }

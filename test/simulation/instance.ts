@@ -205,7 +205,8 @@ export class Instance {
       }),
     );
     const { stopTimeoutMs, pace } = this.#world.scenario;
-    const settings = { ...FORMAT, slice, stopTimeoutMs, pace, verify: VERIFY };
+    const hasSketches = sinks.some(({ windowMs }) => windowMs !== undefined);
+    const settings = { ...FORMAT, slice, stopTimeoutMs, pace, hasSketches, verify: VERIFY };
     this.engine = new Engine(attachment, engineSinks, settings, this.clock, this.#events());
     for (const id of this.paused) this.engine.pause(id);
     this.startedAt = this.#world.timeline.now;
@@ -287,7 +288,7 @@ export class Instance {
       leftUnread: (messages) => log('left-unread', `${messages}`),
       differs: (sink, difference, start) => {
         // Before an instance notices a rollback, it finds differences that it is about to repair.
-        if (!this.dead && !invariants.isUnsettled(start))
+        if (!this.dead && !invariants.isUnsettled(sink, start))
           trace.fail('verify', `${this.name} ${sink}: ${difference}`);
       },
       swept: (sink, { removed, left }, why) => {

@@ -4,7 +4,7 @@ import type { Checkpoint } from '../../src/bus/kv/checkpoints.ts';
 import type { Engine } from '../../src/deliver/engine.ts';
 import { isAsKnown, type SinkLimits } from '../../src/sink/contract.ts';
 import { pointBytes } from '../../src/sink/rows.ts';
-import { shapeAt } from '../aggregate/oracle.ts';
+import { ownWindowAt, shapeAt } from '../aggregate/oracle.ts';
 import { givenBy } from './chosen.ts';
 import { sliceOf } from './end.ts';
 import type { Instance } from './instance.ts';
@@ -18,6 +18,8 @@ export class Invariants {
   /** Like `Truth.largestWindowBytes`, but for the stream before it was rolled back. */
   readonly largestTakenBack: number;
   readonly #world: World;
+  /** By length: the truth for sinks with windows of their own. */
+  readonly #ownTruths = new Map<number, Truth>();
   /** By sink and slice: start of the first window that is owed. */
   readonly #owedFrom = new Map<string, number>();
   /** Windows with a message that retention removed before some reader saw it: nothing is guaranteed for these. */
@@ -46,9 +48,33 @@ export class Invariants {
     }
   }
 
+  /** What the sink must hold. */
+  truthOf(sink: string): Truth {
+    const ownMs = this.#ownMsOf(sink);
+    if (ownMs === undefined) return this.truth;
+    const { stream, scenario } = this.#world;
+    const truth = this.#ownTruths.get(ownMs) ?? new Truth(stream.messages, scenario, ownMs);
+    this.#ownTruths.set(ownMs, truth);
+    return truth;
+  }
+
+  #ownMsOf(sink: string): number | undefined {
+    return this.#world.stores.get(sink)!.plan.windowMs;
+  }
+
+  /** Whether a window of the pipeline that the sink's window is made of is among these. */
+  #isPartIn(starts: ReadonlySet<number>, sink: string, start: number): boolean {
+    const ownMs = this.#ownMsOf(sink);
+    if (ownMs === undefined || starts.has(start)) return starts.has(start);
+    return [...starts].some(
+      (part) =>
+        part >= start && part < start + ownMs && ownWindowAt(part, this.#world.scenario, ownMs) === start,
+    );
+  }
+
   /** Whether the store may hold something else until the end. */
-  isUnsettled(start: number): boolean {
-    return this.#unsettled.has(start);
+  isUnsettled(sink: string, start: number): boolean {
+    return this.#isPartIn(this.#unsettled, sink, start);
   }
 
   owedFrom(sink: string, slice: string): number {
@@ -56,9 +82,9 @@ export class Invariants {
   }
 
   /** Whether nothing is guaranteed for a window. */
-  isHoled(start: number): boolean {
+  isHoled(sink: string, start: number): boolean {
     const writer = this.#staleBy.get(start);
-    return this.#holed.has(start) || writer?.dead === true || writer?.isStopping === true;
+    return this.#isPartIn(this.#holed, sink, start) || writer?.dead === true || writer?.isStopping === true;
   }
 
   get holes(): number {
@@ -97,24 +123,24 @@ export class Invariants {
     this.#skipped.set(sink, skipped);
     // After a reset, those from where it begins again on are owed once more: see `begins`.
     const end = to ?? Number.POSITIVE_INFINITY;
-    for (const [start] of this.truth.between(from, end, slice)) skipped.add(start);
+    for (const [start] of this.truthOf(sink).between(from, end, slice)) skipped.add(start);
     if (to !== undefined) this.#owesAgain(sink, slice, to);
     // It may be set back to before its beginning.
     const owed = this.#owedFrom.get(`${sink} ${slice}`);
     if (to !== undefined && owed !== undefined) this.#owedFrom.set(`${sink} ${slice}`, Math.min(owed, to));
     if (!loses) return;
     const { rows } = this.#world.stores.get(sink)!;
-    for (const [, points] of this.truth.between(first, Number.POSITIVE_INFINITY, slice))
+    for (const [, points] of this.truthOf(sink).between(first, Number.POSITIVE_INFINITY, slice))
       for (const point of points) rows.delete(keyOf(point));
   }
 
   /** A skipped window may have been written before late messages came that nobody wrote. */
   mayBeStale(sink: string, start: number): boolean {
-    return this.#skipped.get(sink)?.has(start) === true && this.#unsettled.has(start);
+    return this.#skipped.get(sink)?.has(start) === true && this.isUnsettled(sink, start);
   }
 
   #owesAgain(sink: string, slice: string, from: number): void {
-    for (const [start] of this.truth.between(from, Number.POSITIVE_INFINITY, slice))
+    for (const [start] of this.truthOf(sink).between(from, Number.POSITIVE_INFINITY, slice))
       this.#skipped.get(sink)?.delete(start);
   }
 
@@ -171,7 +197,8 @@ export class Invariants {
       ...(isNew ? this.#owedFrom.values() : scenario.sinks.map(({ id }) => this.owedFrom(id, slice))),
     );
     for (const { windowStart, windowMs } of points) {
-      const completeAt = windowStart + windowMs + shapeAt(windowStart, scenario).latenessMs;
+      const end = windowStart + windowMs;
+      const completeAt = end + shapeAt(end - 1, scenario).latenessMs;
       if (scenario.setBack === undefined && completeAt > this.#world.serverNow())
         trace.fail('I2', `${sink} gets ${this.#world.windowName(windowStart)} before it can be complete`);
       // If the clock was set back, an earlier window may get more samples. It is rewritten as it is in the truth.
@@ -185,12 +212,13 @@ export class Invariants {
 
   /** I3, I4: whoever computed a row, and whenever it arrives, it equals the truth. */
   rowStored(store: SimStore, point: Point, instance: Instance): void {
-    if (this.#world.scenario.mode === 'core' || this.#holed.has(point.windowStart)) return;
-    const expected = this.truth.byKey.get(keyOf(point));
-    const where = `${store.plan.id} ${this.#world.windowName(point.windowStart)} ${nameOf(point)} by ${instance.name}`;
+    const { id } = store.plan;
+    if (this.#world.scenario.mode === 'core' || this.#isPartIn(this.#holed, id, point.windowStart)) return;
+    const expected = this.truthOf(id).byKey.get(keyOf(point));
+    const where = `${id} ${this.#world.windowName(point.windowStart)} ${nameOf(point)} by ${instance.name}`;
     const wrong = expected === undefined ? 'the oracle has no such point' : difference(point, expected);
     if (wrong === undefined) return;
-    if (!this.#unsettled.has(point.windowStart)) {
+    if (!this.isUnsettled(id, point.windowStart)) {
       this.#world.trace.fail('I3', `${where}: ${wrong}`);
       return;
     }
@@ -208,19 +236,31 @@ export class Invariants {
   }
 
   mayBeLeft(sink: string, start: number): boolean {
-    return this.#leftIn.has(sink) && this.#unsettled.has(start);
+    return this.isUnsettled(sink, start) && (this.#leftIn.has(sink) || this.#isFolded(sink, start));
+  }
+
+  /**
+   * A known limitation: if a window of a sink's own is reopened, a part of it may have more series than before, and
+   * take the room of series that came later. Their rows stay.
+   */
+  #isFolded(sink: string, start: number): boolean {
+    const points = this.truthOf(sink).windows.find(([at]) => at === start)?.[1] ?? [];
+    const isOwn = points.some(({ windowMs }) => windowMs === this.#ownMsOf(sink));
+    return isOwn && points.some(({ series }) => series.dimensionsJson.includes('fanout.overflow'));
   }
 
   /** No row is removed that must be there. */
   rowRemoved(store: SimStore, point: Point, instance: Instance): void {
-    if (!instance.isGiven(store.plan.id, point))
-      this.#world.trace.fail('names', `${store.plan.id} loses ${nameOf(point)}, which is not its own`);
-    if (this.#holed.has(point.windowStart) || !this.truth.byKey.has(keyOf(point))) return;
-    if (this.#unsettled.has(point.windowStart)) this.#staleBy.set(point.windowStart, instance);
+    const { id } = store.plan;
+    if (!instance.isGiven(id, point))
+      this.#world.trace.fail('names', `${id} loses ${nameOf(point)}, which is not its own`);
+    const isHoled = this.#isPartIn(this.#holed, id, point.windowStart);
+    if (isHoled || !this.truthOf(id).byKey.has(keyOf(point))) return;
+    if (this.isUnsettled(id, point.windowStart)) this.#staleBy.set(point.windowStart, instance);
     else
       this.#world.trace.fail(
         'I3',
-        `${store.plan.id} ${this.#world.windowName(point.windowStart)} ${nameOf(point)}: removed by ${instance.name}`,
+        `${id} ${this.#world.windowName(point.windowStart)} ${nameOf(point)}: removed by ${instance.name}`,
       );
   }
 
@@ -257,7 +297,7 @@ export class Invariants {
     const known = isOfBefore ? before.next : Number.NEGATIVE_INFINITY;
     const from = Math.max(known, this.owedFrom(sink, slice));
     const missing = this.missing(sink, slice, from, next, {
-      except: this.#unsettled,
+      isExcepted: true,
       choices: after.choices,
     });
     if (missing !== undefined)
@@ -270,7 +310,7 @@ export class Invariants {
   /** A checkpoint says of every window before it what its instance was to give, no more and no less. */
   #checkNames(sink: string, slice: string, { next, choices }: Checkpoint, saver: Instance): void {
     const says = givenBy(choices);
-    for (const [start, points] of this.truth.between(this.owedFrom(sink, slice), next, slice)) {
+    for (const [start, points] of this.truthOf(sink).between(this.owedFrom(sink, slice), next, slice)) {
       const wrong = points.find(
         (point) => says(point.series.name, start, point.windowMs) !== saver.isGiven(sink, point),
       );
@@ -284,19 +324,20 @@ export class Invariants {
 
   /**
    * Describes the first point in [from, to) that the sink is given, and that is neither in the store nor recorded as
-   * refused. `choices`: what it is given, as a checkpoint says.
+   * refused. `choices`: what it is given, as a checkpoint says. `isExcepted`: unsettled windows do not count.
    */
   missing(
     sink: string,
     slice: string,
     from: number,
     to: number,
-    { except, choices }: { readonly except?: ReadonlySet<number>; readonly choices: Checkpoint['choices'] },
+    { isExcepted, choices }: { readonly isExcepted?: true; readonly choices: Checkpoint['choices'] },
   ): string | undefined {
     const { rows, rejected } = this.#world.stores.get(sink)!;
     const gives = givenBy(choices);
-    for (const [start, points] of this.truth.between(from, to, slice)) {
-      if (this.#holed.has(start) || except?.has(start) || this.#skipped.get(sink)?.has(start)) continue;
+    for (const [start, points] of this.truthOf(sink).between(from, to, slice)) {
+      if (this.#isPartIn(this.#holed, sink, start) || (isExcepted && this.isUnsettled(sink, start))) continue;
+      if (this.#skipped.get(sink)?.has(start)) continue;
       for (const point of points) {
         if (!gives(point.series.name, start, point.windowMs)) continue;
         const key = keyOf(point);

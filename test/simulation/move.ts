@@ -62,17 +62,19 @@ async function edit(world: World, instance: Instance, engine: Engine, sink: stri
 async function planMove(
   world: World,
   instance: Instance,
-  { tiling }: Engine,
+  engine: Engine,
   sink: string,
   { way, windows }: Move,
   store: SimCheckpointStore,
 ): Promise<CheckpointChange> {
+  const { tiling } = engine;
   const slice = sliceOf(world, instance.index);
   const kept = await store.kept();
   const { now } = world.timeline;
   const { begin } = world.scenario.sinks.find(({ id }) => id === sink)!;
   const frame: ChangeFrame = {
     tiling,
+    own: engine.windowsOf(sink),
     extent: extentNow(world),
     now: instance.clock.now(),
     slices: world.slices,

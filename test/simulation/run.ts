@@ -3,7 +3,8 @@
  * happens. `--set-back`: in all runs, the server's clock is set back. `--roll-back`: in all runs, the stream is rolled
  * back. `--empty`: in all runs, a store loses everything. `--restored`: in all runs, a store gets older content.
  * `--names`: in all runs, sinks get some names only, and others after a restart. `--moved`: in all runs, operators move
- * checkpoints of sinks that run. These are other runs than those without the option.
+ * checkpoints of sinks that run. `--windows`: in all runs, sinks have windows of their own. These are other runs than
+ * those without the option.
  */
 import { parseArgs } from 'node:util';
 import { describeFailure, simulate } from './simulation.ts';
@@ -21,6 +22,7 @@ const { values } = parseArgs({
     restored: { type: 'boolean', default: false },
     names: { type: 'boolean', default: false },
     moved: { type: 'boolean', default: false },
+    windows: { type: 'boolean', default: false },
   },
 });
 
@@ -31,6 +33,7 @@ const forced = {
   restoresStore: values.restored,
   choosesNames: values.names,
   movesCheckpoints: values.moved,
+  ownWindows: values.windows,
 };
 
 function say(text: string): void {

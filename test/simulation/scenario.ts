@@ -39,6 +39,8 @@ export interface SinkPlan {
   readonly poison: number;
   /** Which names it gets, by how often the service was started before: then from the first again. Absent: all. */
   readonly names?: readonly ChosenNames[];
+  /** The length of its windows, if it has windows of its own. */
+  readonly windowMs?: number;
   /** When it loses everything, once. */
   readonly emptiedAt?: number;
   /** When it gets the content again that it had at an earlier time, once. */
@@ -151,6 +153,8 @@ export interface Forced {
   readonly choosesNames?: boolean;
   /** Operators move checkpoints of sinks that run. */
   readonly movesCheckpoints?: boolean;
+  /** Sinks have windows of their own. */
+  readonly ownWindows?: boolean;
 }
 
 export function drawScenario(
@@ -162,35 +166,38 @@ export function drawScenario(
     restoresStore = false,
     choosesNames = false,
     movesCheckpoints = false,
+    ownWindows = false,
   }: Forced = {},
 ): Scenario {
-  const isForced = setsBack || rollsBack || emptiesStore || restoresStore || choosesNames || movesCheckpoints;
+  const isForced =
+    setsBack || rollsBack || emptiesStore || restoresStore || choosesNames || movesCheckpoints || ownWindows;
   const core = !isForced && chance.bool(0.12);
   const windowMs = chance.pick(WINDOWS_MS);
   const activeMs = chance.int(15_000, 40_000);
   const calmAt = START + activeMs;
   const healedAt = chance.bool(0.5) ? calmAt : calmAt + chance.int(10_000, 40_000);
-  const slices = !core && chance.bool(0.1) ? 2 : 1;
+  // Windows of its own have to be of one instance.
+  const slices = !core && chance.bool(0.1) && !ownWindows ? 2 : 1;
   // A standby would write its own checkpoint over one that is moved: it is refused then.
   const instances = slices > 1 ? slices : chance.bool(0.2) && !movesCheckpoints ? 2 : 1;
   const standby = instances > slices;
   const streamBegins = core ? START : START - chance.int(0, 20_000);
   const serverOffsetMs = chance.bool(0.5) ? 0 : chance.int(-5000, 5000);
-  const shape = drawShape(chance, windowMs);
+  const shape = drawShape(chance, windowMs, ownWindows);
   const change = {
     announcedAt: !core && chance.bool(0.3) ? START + chance.int(0, activeMs) : Number.POSITIVE_INFINITY,
     delayMs: chance.pick([1000, 4000, 60_000]),
   };
   const soonest = change.announcedAt + serverOffsetMs + change.delayMs + SET_BACK_MS + 1000;
   const begins = Math.ceil(soonest / COMMON_MS) * COMMON_MS;
-  const changed = drawShape(chance, chance.pick(WINDOWS_MS));
+  const changed = drawShape(chance, chance.pick(WINDOWS_MS), ownWindows);
   const later = Number.isFinite(begins) ? [{ ...changed, from: begins }] : [];
   const setBack =
     core || !(setsBack || chance.bool(0.12))
       ? undefined
       : { at: START + chance.int(5000, activeMs), ms: chance.pick([50, 500, SET_BACK_MS]) };
   const reslice =
-    core || standby || !chance.bool(0.1)
+    core || standby || !chance.bool(0.1) || ownWindows
       ? undefined
       : {
           at: START + chance.int(3000, activeMs - 1000),
@@ -202,7 +209,8 @@ export function drawScenario(
   // A hot standby that begins with `now` would begin at another time.
   const begin = drawBegin(chance, streamBegins, standby);
   const plans = drawSinks(chance, { windowMs, calmAt, healedAt, core, begin });
-  const drawn = choosesNames ? chooseNames(chance, plans) : plans;
+  const named = choosesNames ? chooseNames(chance, plans) : plans;
+  const drawn = ownWindows ? lengthen(chance, named) : named;
   const maxAgeOfMessagesMs =
     !core && !isRewritten && !movesCheckpoints && chance.bool(0.2)
       ? chance.int(4000, 20_000)
@@ -270,6 +278,13 @@ function chooseNames(chance: Chance, sinks: readonly SinkPlan[]): readonly SinkP
   return sinks.map((sink) => (chance.bool(0.8) ? { ...sink, names: draw() } : sink));
 }
 
+/** Some are shorter than a window of the pipeline, or no multiple of it: then they are those of the pipeline. */
+const OWN_WINDOWS_MS = [1000, 2000, 3000, 4000, 6000];
+
+function lengthen(chance: Chance, sinks: readonly SinkPlan[]): readonly SinkPlan[] {
+  return sinks.map((sink) => (chance.bool(0.8) ? { ...sink, windowMs: chance.pick(OWN_WINDOWS_MS) } : sink));
+}
+
 /** The first sink that is not steady, if there is one, loses everything. */
 function emptyOne(chance: Chance, sinks: readonly SinkPlan[], activeMs: number): readonly SinkPlan[] {
   const emptiedAt = START + chance.int(0, activeMs);
@@ -298,7 +313,8 @@ function drawRollback(chance: Chance, activeMs: number): RollbackPlan {
   };
 }
 
-function drawShape(chance: Chance, windowMs: number) {
+/** `isMerged`: mostly with sketches that can be. */
+function drawShape(chance: Chance, windowMs: number, isMerged: boolean) {
   return {
     windowMs,
     latenessMs: chance.pick([0, 200, 500, 1000, 2500]),
@@ -306,7 +322,10 @@ function drawShape(chance: Chance, windowMs: number) {
     maxSeries: chance.pick([2, 5, 1000, 1000]),
     // Absent in some epochs, as if they were agreed on by an earlier version.
     ...chance.pick([{}, { maxSeriesBytes: 2000 }, { maxSeriesBytes: 6000 }, { maxSeriesBytes: 1_000_000 }]),
-    ...chance.pick([{}, { sketchScale: SKETCH_SCALE }]),
+    ...chance.pick([
+      isMerged && chance.bool(0.8) ? { sketchScale: SKETCH_SCALE } : {},
+      { sketchScale: SKETCH_SCALE },
+    ]),
     ...chance.pick([{}, {}, { maxSeriesByName: ['http*=1', '*=3'] }, { maxSeriesByName: ['queue=2'] }]),
     ...drawRules(chance),
   };

@@ -2,7 +2,8 @@
  * The whole engine on a virtual clock, with faults from a seed. A failure names its seed: SIM_SEED=<seed> runs only
  * that one. For a longer run: npm run simulate -- --seeds 100000.
  */
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
+import { WindowMerger } from '../../src/aggregate/window-merger.ts';
 import { effort } from '../effort.ts';
 import { describeFailure, type Outcome, simulate } from './simulation.ts';
 
@@ -15,6 +16,7 @@ const ROLLBACK_BUDGET_MS = effort(30_000);
 const EMPTIED_BUDGET_MS = effort(20_000);
 const NAMES_BUDGET_MS = effort(20_000);
 const MOVED_BUDGET_MS = effort(20_000);
+const WINDOWS_BUDGET_MS = effort(20_000);
 /** Each of these must happen more often than once in a hundred seeds, or the runs test less than they seem to. */
 const MET_SHARE = 0.01;
 const MET = [
@@ -242,6 +244,53 @@ test.runIf(only === undefined)(
     for (let seed = 1; seed <= 50; seed++) {
       const { failure } = await simulate(seed, { movesCheckpoints: true, movesTooEarly: true });
       if (failure?.invariant === 'I5') return;
+    }
+    expect.unreachable('the simulation does not see what it is there to see');
+  },
+);
+
+test.runIf(only === undefined)(
+  'sinks have windows of their own: each is made of whole ones, and of the same ones, whatever else happens',
+  async ({ annotate }) => {
+    const met = new Map<string, number>();
+    const began = performance.now();
+    let seeds = 0;
+    while (seeds < SEEDS.most && (seeds < SEEDS.least || performance.now() - began < WINDOWS_BUDGET_MS)) {
+      seeds += 1;
+      const outcome = await simulate(seeds, {
+        ownWindows: true,
+        setsBack: seeds % 4 === 0,
+        rollsBack: seeds % 4 === 1,
+      });
+      expect(await failureOf(outcome)).toBeUndefined();
+      for (const [kind, count] of outcome.counts) met.set(kind, (met.get(kind) ?? 0) + count);
+    }
+    await annotate(`${seeds} seeds`);
+    if (seeds < TELLING_SEEDS) return;
+    for (const kind of ['rolled-back', 'reopened', 'catch-up', 'kill'])
+      expect(met.get(kind), kind).toBeGreaterThan(seeds / 10);
+  },
+);
+
+test.runIf(only === undefined)('the simulation detects a service that forgets windows of sinks', async () => {
+  for (let seed = 1; seed <= 30; seed++) {
+    const { failure } = await simulate(seed, { ownWindows: true, forgetsOwnWindows: true });
+    if (failure?.invariant === 'I3') return;
+  }
+  expect.unreachable('the simulation does not see what it is there to see');
+});
+
+test.runIf(only === undefined)(
+  'the simulation detects a lane that keeps a part of a window when it begins that again',
+  async () => {
+    const clear = vi.spyOn(WindowMerger.prototype, 'clear').mockReturnValue();
+    try {
+      for (let seed = 1; seed <= 30; seed++) {
+        const { failure } = await simulate(seed, { ownWindows: true });
+        if (failure?.invariant === 'I3') return;
+      }
+    } finally {
+      clear.mockRestore();
     }
     expect.unreachable('the simulation does not see what it is there to see');
   },

@@ -82,7 +82,8 @@ async function untilStopped(world: World): Promise<void> {
 /** For people: what failed, how to repeat it, and what happened before. */
 export function describeFailure({ seed, failure, history, world }: Outcome): string {
   if (failure === undefined) return `seed ${seed}: all is well`;
-  const { setsBack, rollsBack, emptiesStore, restoresStore, choosesNames, movesCheckpoints } = world.options;
+  const { setsBack, rollsBack, emptiesStore, restoresStore, choosesNames, movesCheckpoints, ownWindows } =
+    world.options;
   const forced = [
     ...(setsBack ? ['--set-back '] : []),
     ...(rollsBack ? ['--roll-back '] : []),
@@ -90,6 +91,7 @@ export function describeFailure({ seed, failure, history, world }: Outcome): str
     ...(restoresStore ? ['--restored '] : []),
     ...(choosesNames ? ['--names '] : []),
     ...(movesCheckpoints ? ['--moved '] : []),
+    ...(ownWindows ? ['--windows '] : []),
   ].join('');
   const again =
     forced !== ''

@@ -10,6 +10,9 @@ const MARGIN_MS = 1500;
 const SAVED_MS = 100;
 /** The most bytes that one message takes while it waits. */
 const LARGEST_MESSAGE_BYTES = 20_000;
+/** What the sketches of a window take at most that a run draws, and the least that one in the making takes. */
+const SKETCH_BYTES = 60_000;
+const MAKING_BYTES = 40_000;
 /** How long calls to the checkpoint store may still be in flight. */
 const CALLS_MS = 22_000;
 
@@ -39,12 +42,19 @@ export function checkAccounts(world: World, instance: Instance): void {
     if (actual !== expected) world.trace.fail('I8', `${instance.name}: ${what}: ${actual}, not ${expected}`);
   }
   for (const { lane } of lanes) {
-    const { backlogBytes, limits } = world.stores.get(lane.id)!.plan;
+    const { backlogBytes, limits, windowMs: ownMs } = world.stores.get(lane.id)!.plan;
     // A window larger than the backlog is accepted alone.
     // An instance that has read both sides of a rollback may have put both into one window.
-    const largest = world.invariants.truth.largestWindowBytes + world.invariants.largestTakenBack;
+    const hasSketches = world.scenario.sinks.some(({ windowMs }) => windowMs !== undefined);
+    const largest =
+      world.invariants.truth.largestWindowBytes +
+      world.invariants.largestTakenBack +
+      (hasSketches ? SKETCH_BYTES : 0);
     const inFlight = world.scenario.mode === 'core' ? (limits.inFlight + 1) * largest : 0;
-    if (lane.backlogBytes > Math.max(backlogBytes, largest) + inFlight)
+    // Beside what waits, a window of its own is being made: of several, but with no more series than one.
+    const inMaking = ownMs === undefined ? 0 : 4 * largest + MAKING_BYTES;
+    const most = Math.max(backlogBytes, ownMs === undefined ? largest : 4 * largest) + inFlight + inMaking;
+    if (lane.backlogBytes > most)
       world.trace.fail('I7', `${instance.name} ${lane.id} holds ${lane.backlogBytes} bytes`);
   }
 }
@@ -59,9 +69,11 @@ export function checkPoints(world: World, instance: Instance): void {
     if (instance.everMoved.has(lane.id)) continue;
     if (instance.everPaused.has(lane.id) || lane.stats.refills > 0) continue;
     let offered = 0;
-    const windows = world.invariants.truth.between(instance.laneFrom.get(lane.id)!, lane.offeredTo, slice);
-    for (const [, points] of windows)
-      offered += points.filter((point) => instance.isGiven(lane.id, point)).length;
+    const from = instance.laneFrom.get(lane.id)!;
+    const windows = world.invariants.truthOf(lane.id).between(from, lane.offeredTo, slice);
+    for (const [start, points] of windows)
+      if (start + points[0]!.windowMs <= lane.offeredTo)
+        offered += points.filter((point) => instance.isGiven(lane.id, point)).length;
     const settled = lane.stats.written + sum(lane.stats.rejected);
     if (settled !== offered || lane.stats.dropped > 0)
       world.trace.fail(
@@ -113,8 +125,9 @@ export function checkLags(world: World, instance: Instance): void {
   const lag = world.serverNow() - engine!.live.aggregator.boundary;
   if (lag > due) world.trace.fail('I7', `${instance.name}: the live path is ${lag} ms behind, over ${due}`);
   for (const { lane } of engine!.lanes) {
-    if (!world.stores.get(lane.id)!.plan.steady) continue;
-    const behind = world.serverNow() - lane.next;
+    const { steady, windowMs: ownMs = 0 } = world.stores.get(lane.id)!.plan;
+    if (!steady) continue;
+    const behind = world.serverNow() - lane.next - ownMs;
     if (behind > due + 2 * MARGIN_MS)
       world.trace.fail(
         'I7',

@@ -1,6 +1,11 @@
 /** What every store must hold: the oracle's answer for the whole stream. */
 import type { Point } from '../../src/aggregate/point.ts';
-import { expectedWindows, type OracleMessage, type OracleSettings } from '../aggregate/oracle.ts';
+import {
+  expectedOwnWindows,
+  expectedWindows,
+  type OracleMessage,
+  type OracleSettings,
+} from '../aggregate/oracle.ts';
 
 export function keyOf({ windowStart, series, instance }: Point): string {
   return `${windowStart} ${series.id} ${instance}`;
@@ -13,8 +18,13 @@ export class Truth {
   /** In bytes as a lane's backlog counts them. */
   readonly largestWindowBytes: number;
 
-  constructor(messages: readonly OracleMessage[], settings: OracleSettings) {
-    this.windows = [...expectedWindows(messages, settings)];
+  /** `ownMs`: how long the windows of the sink are, if it has windows of its own. */
+  constructor(messages: readonly OracleMessage[], settings: OracleSettings, ownMs?: number) {
+    const windows =
+      ownMs === undefined
+        ? expectedWindows(messages, settings)
+        : expectedOwnWindows(messages, settings, ownMs);
+    this.windows = [...windows];
     for (const [, points] of this.windows) for (const point of points) this.byKey.set(keyOf(point), point);
     this.largestWindowBytes = Math.max(0, ...this.windows.map(([, points]) => backlogBytes(points)));
   }

@@ -31,6 +31,8 @@ export interface Options {
    * checkpoints what it chooses.
    */
   readonly forgetsNames?: 'before' | 'stored';
+  /** A sixth: a service that no longer knows, after a restart, that sinks have windows of their own. */
+  readonly forgetsOwnWindows?: boolean;
   /** See `Forced`. Windows are reopened or recomputed, where much may go wrong. */
   readonly setsBack?: boolean;
   readonly rollsBack?: boolean;
@@ -40,6 +42,7 @@ export interface Options {
   readonly movesCheckpoints?: boolean;
   /** A sixth: a service that changes a checkpoint before it has taken the sink down. */
   readonly movesTooEarly?: boolean;
+  readonly ownWindows?: boolean;
   readonly print?: (line: string) => void;
 }
 

@@ -1,6 +1,9 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
+import { coarseTiling } from '../../src/aggregate/coarse-tiling.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { ClosedWindow } from '../../src/aggregate/window.ts';
+import { WindowMerger } from '../../src/aggregate/window-merger.ts';
 import { NameChoices } from '../../src/deliver/name-choices.ts';
 import type { StoredPoint, WindowRange } from '../../src/sink/contract.ts';
 import { onlyMatching, Verification } from '../../src/verify/verification.ts';
@@ -146,6 +149,70 @@ test('rows that a store need not have are not missing, but what it has must be r
     rows: { missing: 4 + 1, different: 1 },
   });
   expect(verdict(verification).examples).toContainEqual(expect.objectContaining({ kind: 'different' }));
+});
+
+describe('a sink with windows of its own, of three of the pipeline', () => {
+  const FINE = Tiling.of({ ...TILING.epochs[0]!, sketchScale: SKETCH_SCALE });
+  const OWN = coarseTiling(FINE, 3 * WINDOW_MS);
+  const merged = () => {
+    const merger = new WindowMerger(OWN, FINE);
+    for (const window of windows(0, 12)) merger.add(window);
+    return merger.takeAll();
+  };
+  const verificationOf = (store: Store) => {
+    // What the others are judged by does not end where a window of its own does.
+    const range = { from: 2 * WINDOW_MS, to: 11 * WINDOW_MS };
+    const own = { from: 3 * WINDOW_MS, to: 9 * WINDOW_MS };
+    const read = (part: WindowRange) => store.read(part);
+    const fine = new Store(windows(0, 12));
+    const sinks = [
+      { id: 'own', range: own, windows: OWN, read },
+      { id: 'fine', range, read: (part: WindowRange) => fine.read(part) },
+    ];
+    return new Verification({ tiling: FINE, range, sinks, groupPoints: 10, signal: never });
+  };
+  const judge = async (verification: Verification, from = 2) => {
+    for (const window of windows(from, 11))
+      await verification.onWindows([window], window.start + WINDOW_MS, 0);
+    return verification.judges.map((each) => each.verdict().windows);
+  };
+  const equal = (count: number) => ({ equal: count, different: 0, notOwed: 0, unknown: 0 });
+
+  test('is compared with these, whatever the groups of the others', async () => {
+    expect(await judge(verificationOf(new Store(merged())))).toEqual([equal(2), equal(9)]);
+    const lacking = new Store(merged());
+    lacking.points.splice(
+      lacking.points.findIndex(({ windowStart }) => windowStart === 6 * WINDOW_MS),
+      1,
+    );
+    expect(await judge(verificationOf(lacking))).toEqual([{ ...equal(1), different: 1 }, equal(9)]);
+    // Rows of the pipeline's windows are none of its own.
+    const [own] = await judge(verificationOf(new Store(windows(0, 12))));
+    expect(own).toEqual({ ...equal(0), different: 2 });
+  });
+
+  test('if a part of one is reopened, or lost, that is about the whole of it', async () => {
+    const verification = verificationOf(new Store(merged()));
+    await judge(verification);
+    verification.reopened([4 * WINDOW_MS], 7);
+    expect(verification.judges[0]!.verdict().windows).toEqual({ ...equal(1), unknown: 1 });
+    const asked: (readonly [start: number, through: number, windowMs: number])[] = [];
+    await verification.judgeAgain(async (start, through, tiling) => {
+      const { windowMs } = tiling.epochAt(start);
+      asked.push([start / WINDOW_MS, through, windowMs / WINDOW_MS]);
+      return (windowMs === WINDOW_MS ? windows(0, 12) : merged()).filter((window) => window.start === start);
+    });
+    expect(asked).toEqual([
+      [4, 7, 1],
+      [3, 7, 3],
+    ]);
+    expect(verification.judges.map((each) => each.verdict().windows)).toEqual([equal(2), equal(9)]);
+    const gapped = verificationOf(new Store(merged()));
+    const at = 5 * WINDOW_MS + 1;
+    gapped.gap({ fromTime: at, toTime: at, messages: 1 });
+    const [own] = await judge(gapped);
+    expect(own).toEqual({ ...equal(1), unknown: 1 });
+  });
 });
 
 test('of a window, a store is compared with what was chosen for it; rows of other names are counted', async () => {

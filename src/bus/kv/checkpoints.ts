@@ -50,6 +50,11 @@ export interface Checkpoint {
    * older version saved this, which gives it all names.
    */
   readonly choices?: readonly NameChoice[] | undefined;
+  /**
+   * How long the sink's own windows are (SINK_<ID>_WINDOW), in ms. Absent if they are those of the pipeline, or if an
+   * older version saved this, which gives it these.
+   */
+  readonly window?: number | undefined;
   /** The settings that shaped the windows. */
   readonly shape: CheckpointShape;
   /** RFC 3339. */
@@ -115,9 +120,20 @@ type Configured = Pick<Config['core'], 'pipeline' | 'slice'>;
  * `replicas`: used if the bucket has to be created. As many as the stream has, or the bucket would not survive what the
  * stream survives.
  */
-export function createCheckpointStore(bus: Bus, core: Configured, replicas: number): SurveyedStore {
-  return new BucketStore(bus, core, replicas);
+export function createCheckpointStore(
+  bus: Bus,
+  core: Configured,
+  replicas: number,
+  windows?: SinkWindows,
+): SurveyedStore {
+  return new BucketStore(bus, core, replicas, windows);
 }
+
+/**
+ * By sink: how long its own windows are (undefined: as those of the pipeline). Checkpoints of other windows then count
+ * as unreadable, and none of these is overwritten: rows of both in one table would count all twice.
+ */
+export type SinkWindows = ReadonlyMap<string, number | undefined>;
 
 /**
  * Lets the sources of this connection count what the service, by its checkpoints, knows to count: a stream that was
@@ -154,10 +170,12 @@ class BucketStore implements SurveyedStore {
   readonly #inDoubt = new Map<string, readonly string[]>();
   /** Keys to which another instance writes that gives the sink other names. */
   readonly #otherNames = new Set<string>();
+  readonly #windows: SinkWindows;
 
-  constructor(bus: Bus, core: Configured, replicas: number) {
+  constructor(bus: Bus, core: Configured, replicas: number, windows: SinkWindows = new Map()) {
     this.#bus = bus;
     this.#core = core;
+    this.#windows = windows;
     this.#bucket = new Bucket(bus, replicas);
   }
 
@@ -165,6 +183,7 @@ class BucketStore implements SurveyedStore {
     const key = this.#key(sink);
     return this.#call(`reading the checkpoint ${key}`, async (bucket) => {
       const stored = await read(bucket, key);
+      this.#checkWindow(key, stored.checkpoint);
       this.#known.set(key, stored);
       return stored.checkpoint;
     });
@@ -173,7 +192,8 @@ class BucketStore implements SurveyedStore {
   save(sink: string, checkpoint: Checkpoint): Promise<'saved' | 'superseded'> {
     const key = this.#key(sink);
     return this.#call(`writing the checkpoint ${key}`, async (bucket) => {
-      for (const other of this.#inDoubt.get(sink) ?? []) await read(bucket, other);
+      for (const other of this.#inDoubt.get(sink) ?? [])
+        this.#checkWindow(other, (await read(bucket, other)).checkpoint);
       this.#inDoubt.delete(sink);
       return await this.#write(bucket, key, checkpoint);
     });
@@ -190,6 +210,7 @@ class BucketStore implements SurveyedStore {
     // The first one that is read may be our own, from before the names were changed.
     if (!isFirst) this.#compareNames(key, stored, checkpoint);
     for (let conflicts = 0; conflicts <= MAX_CONFLICTS; conflicts++) {
+      this.#checkWindow(key, stored.checkpoint);
       this.#known.set(key, stored);
       if (isPast(stored)) return 'superseded';
       try {
@@ -205,6 +226,21 @@ class BucketStore implements SurveyedStore {
     throw new BusError(
       `writing the checkpoint ${key}: other writers came first more than ${MAX_CONFLICTS} times`,
       'Check that only one deployment uses this PIPELINE.',
+    );
+  }
+
+  /** Throws an `UnreadableCheckpoint` if it is of other windows than the sink has now. */
+  #checkWindow(key: string, checkpoint: Checkpoint | undefined): void {
+    const { sink = '' } = ownerOf(key) ?? {};
+    const windowMs = this.#windows.get(sink);
+    if (checkpoint === undefined || !this.#windows.has(sink) || checkpoint.window === windowMs) return;
+    const variable = `SINK_${sink.toUpperCase()}_WINDOW`;
+    const [had, has] = [checkpoint.window, windowMs].map((ms) =>
+      ms === undefined ? 'the length of WINDOW' : `${ms / 1000} s`,
+    );
+    throw new UnreadableCheckpoint(
+      `the checkpoint ${key} in the key-value bucket ${BUCKET} is of windows of ${had}, and by ${variable} the sink has windows of ${has}`,
+      `Set ${variable} back${checkpoint.window === undefined ? ': leave it out' : ''}. Or add a sink with another id and another table. Or let this one begin anew: give it another table, or empty its table, and then remove the checkpoint with metrics-fanout checkpoint reset --sink ${sink}.`,
     );
   }
 
@@ -230,7 +266,9 @@ class BucketStore implements SurveyedStore {
   }
 
   async survey(): Promise<CheckpointSurvey> {
-    const { found, bad } = await this.#all();
+    const { found, bad } = await this.#all(undefined, (key, checkpoint) =>
+      this.#checkWindow(key, checkpoint),
+    );
     const unreadable = new Map<string, UnreadableCheckpoint>();
     for (const { sink, key, error } of bad) {
       const own = this.#key(sink);
@@ -242,7 +280,10 @@ class BucketStore implements SurveyedStore {
   }
 
   /** Reads the checkpoints of the pipeline, of these sinks, or of all. */
-  #all(sinks?: readonly string[]) {
+  #all(
+    sinks?: readonly string[],
+    check: (key: string, checkpoint: Checkpoint | undefined) => void = () => {},
+  ) {
     return this.#call('listing the checkpoints', async (bucket) => {
       const found: (StoredCheckpoint & { readonly key: string })[] = [];
       const bad: { readonly sink: string; readonly key: string; readonly error: UnreadableCheckpoint }[] = [];
@@ -251,6 +292,7 @@ class BucketStore implements SurveyedStore {
         if (owner === undefined || sinks?.includes(owner.sink) === false) continue;
         try {
           const { checkpoint } = await read(bucket, key);
+          check(key, checkpoint);
           if (checkpoint) found.push({ key, ...owner, checkpoint });
         } catch (error) {
           if (!(error instanceof UnreadableCheckpoint)) throw error;
@@ -342,6 +384,7 @@ function isCheckpoint(value: unknown): value is Checkpoint {
     (checkpoint?.receipts === undefined || isReceipts(checkpoint.receipts)) &&
     (checkpoint?.skipped === undefined || isSkipped(checkpoint.skipped)) &&
     (checkpoint?.choices === undefined || areChoices(checkpoint.choices)) &&
+    isAtLeast(1, checkpoint?.window ?? 1) &&
     typeof checkpoint?.savedAt === 'string' &&
     isAtLeast(1, shape?.windowMs) &&
     isAtLeast(0, shape?.latenessMs) &&

@@ -154,7 +154,8 @@ async function* checkBus(
 
 async function checkCheckpoints(bus: Bus, config: Config, stores: Map<string, string>): Promise<Finding> {
   const what = CHECKPOINTS_NAME;
-  const store = createCheckpointStore(bus, config.core, 1);
+  const windows = new Map(config.sinks.map(({ id, windowMs }) => [id, windowMs]));
+  const store = createCheckpointStore(bus, config.core, 1, windows);
   try {
     if (!(await bucketExists(bus))) return { what, state: 'ok', detail: 'none yet', advice: '' };
     const stored = await Promise.all(config.sinks.map(({ id }) => store.load(id)));

@@ -69,7 +69,7 @@ export async function changeCheckpoints(
   const start = config.sinks.find(({ id }) => id === sink)?.start;
   const instances = typeof running === 'string' ? null : running.map(({ instance }) => instance);
   const asked = { verb, sink, pipeline: config.core.pipeline, start, isDone, instances };
-  const facts = changeFacts(asked, change, tiling);
+  const facts = changeFacts(asked, change, change.tiling);
   const warnings = isSafe ? [] : warningsOf(running, isDone);
   const words = { title: `checkpoint ${verb}`, warnings, isRunning: false };
   await print(options.json ? `${printableJson(facts, 2)}\n` : changeText(facts, words));

@@ -1,5 +1,7 @@
 import type { Command } from 'commander';
+import { coarseTiling } from '../../aggregate/coarse-tiling.ts';
 import { SeriesTable } from '../../aggregate/series-table.ts';
+import { WindowMerger } from '../../aggregate/window-merger.ts';
 import { systemClock } from '../../base/clock.ts';
 import { createLog, type Log } from '../../base/log.ts';
 import { endProcess } from '../../base/process-end.ts';
@@ -50,15 +52,17 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
   const tiling = await pipelineTiling(bus, config);
   await learnSubjects(bus, config.core);
   // A partial window must not replace a good one.
-  const range = await wholeWindows(options, config, bus, tiling);
+  const given = await givenTo(bus, config, sink);
+  const own = coarseTiling(tiling, given.windowMs);
+  const range = await wholeWindows(options, config, bus, own);
   const state = { gaps: 0, messages: 0 };
   /**
    * Windows that got samples after they were written (the server's clock was set back), and for each the stream
    * sequence through which to read.
    */
   const reopened = new Map<number, number>();
-  const names = await namesGiven(bus, config, sink);
-  const lane = laneOf(sink, range, names, log);
+  const merger = own === tiling ? undefined : new WindowMerger(own, tiling);
+  const lane = laneOf(sink, range, { ...given, merger }, log);
   const running = lane.run();
   const endDisplay = showProgress(
     () => (lane.next - range.from) / (range.to - range.from),
@@ -69,7 +73,8 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
       state.gaps += 1;
     },
     onReopened(starts: readonly number[], sequence: number) {
-      for (const start of starts) if (start < range.to) reopened.set(start, sequence);
+      for (const start of starts.map((one) => own.startOf(one)))
+        if (start >= range.from && start < range.to) reopened.set(start, sequence);
     },
     onProgress(messages: number) {
       state.messages = messages;
@@ -77,6 +82,7 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
   };
   const replayOptions = {
     tiling,
+    own,
     open: replays(config, bus, tiling, SeriesTable.of(tiling), events),
     live: () => ({ boundary: range.to, sequence: 0 }),
     joined: () => {},
@@ -96,7 +102,7 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
     sink: sink.id,
     from: new Date(range.from).toISOString(),
     to: new Date(Math.min(lane.next, range.to)).toISOString(),
-    windows: Math.round(tiling.windowsBetween(range.from, Math.min(lane.next, range.to))),
+    windows: Math.round(own.windowsBetween(range.from, Math.min(lane.next, range.to))),
     messages: state.messages,
     points: lane.stats.written,
     rejected,
@@ -142,15 +148,28 @@ function resultText({
   return `${what}${also}${done ? '' : `; not complete: ${why}`}\n`;
 }
 
-/** As the checkpoint says, by which `verify` goes as well; without one, as the setting does. */
-async function namesGiven(bus: Bus, { core }: Config, sink: SinkConfig): Promise<NameChoices | undefined> {
+/** What a sink gets. */
+interface Given {
+  readonly names: NameChoices | undefined;
+  /** The length of its windows, if it has windows of its own. */
+  readonly windowMs: number | undefined;
+}
+
+/** As the checkpoint says, by which `verify` goes as well; without one, as the settings do. */
+async function givenTo(bus: Bus, { core }: Config, sink: SinkConfig): Promise<Given> {
   const ofSink = (await bucketExists(bus)) ? await createCheckpointStore(bus, core, 1).list([sink.id]) : [];
   const position = resumeFrom(ofSink, undefined);
   const choices = position === undefined ? [{ from: 0, names: sink.names }] : position.choices;
-  return choices && new NameChoices(choices);
+  const windowMs = position === undefined ? sink.windowMs : position.window;
+  return { names: choices && new NameChoices(choices), windowMs };
 }
 
-function laneOf(config: SinkConfig, { from }: WindowRange, names: NameChoices | undefined, log: Log): Lane {
+function laneOf(
+  config: SinkConfig,
+  { from }: WindowRange,
+  { names, merger }: Given & { readonly merger: WindowMerger | undefined },
+  log: Log,
+): Lane {
   const { id, kind, module, values, timeoutMs, backlogBytes } = config;
   const reports = new Reports(log, systemClock);
   return new Lane({
@@ -161,6 +180,7 @@ function laneOf(config: SinkConfig, { from }: WindowRange, names: NameChoices | 
     backlogBytes,
     from,
     names,
+    merger,
     replayable: true,
     keeper: undefined,
     clock: systemClock,

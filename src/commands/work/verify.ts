@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { coarseTiling } from '../../aggregate/coarse-tiling.ts';
 import { matchesGlob } from '../../aggregate/glob.ts';
 import { SeriesTable } from '../../aggregate/series-table.ts';
 import type { Tiling } from '../../aggregate/tiling.ts';
@@ -59,7 +60,7 @@ async function verify(options: VerifyOptions, config: Config): Promise<Report> {
   const whole = await wholeWindows(options, config, bus, tiling);
   const chosen = config.sinks.filter(({ id }) => options.sink.length === 0 || options.sink.includes(id));
   const stored = await checkpoints(bus, config, chosen);
-  const sinks = chosen.map((sink) => new VerifiedSink(sink, options, whole, stored, stop));
+  const sinks = chosen.map((sink) => new VerifiedSink(sink, options, { ...whole, tiling }, stored, stop));
   const judged = sinks.filter(({ range }) => range.from < range.to);
   const range = {
     from: Math.min(...judged.map(({ range }) => range.from)),
@@ -79,18 +80,23 @@ async function verify(options: VerifyOptions, config: Config): Promise<Report> {
   // Of windows that nobody could read, nobody knows what they hold.
   const unmatched = isJudged(verification) && !found ? options.name : undefined;
   return reportOf(
-    sinks.map(({ id, range, began, keptFrom, names, unknownNames, owedFrom }) => ({
-      id,
-      range,
-      began,
-      keptFrom,
-      names: names?.list,
-      namesKnownFrom: unknownNames?.to,
-      lost: whole.lost,
-      notHeld: whole.isTruncated ? windowsBefore(whole.from, owedFrom, tiling) : 0,
-      unconfirmed: Math.round(tiling.windowsBetween(Math.max(range.to, whole.from), whole.to)),
-      verdict: verification.judges.find(({ sink }) => sink.id === id)?.verdict(),
-    })),
+    sinks.map(
+      ({ id, range, windowMs, windows = tiling, began, keptFrom, names, unknownNames, owedFrom }) => ({
+        id,
+        range,
+        windowMs,
+        began,
+        keptFrom,
+        names: names?.list,
+        namesKnownFrom: unknownNames?.to,
+        lost: Math.ceil(
+          windows.windowsBetween(whole.from - whole.lost * tiling.epochAt(whole.from).windowMs, whole.from),
+        ),
+        notHeld: whole.isTruncated ? windowsBefore(range.from, owedFrom, windows) : 0,
+        unconfirmed: Math.floor(windows.windowsBetween(Math.max(range.to, whole.from), whole.to)),
+        verdict: verification.judges.find(({ sink }) => sink.id === id)?.verdict(),
+      }),
+    ),
     unmatched,
   );
 }
@@ -131,7 +137,8 @@ async function readAll(
   const failed = (error: unknown) => bus.log.warn({ error: String(error) }, 'reading failed; trying again');
   const options = { open, tiling, clock: systemClock, failed };
   await verification.judgeAgain(
-    async (start, through) => (await recomputeWindow(start, through, options, stop))?.windows,
+    async (start, through, own) =>
+      (await recomputeWindow(start, through, { ...options, own }, stop))?.windows,
   );
 }
 
@@ -153,6 +160,8 @@ function matcher({ name }: VerifyOptions): ((text: string) => boolean) | undefin
 class VerifiedSink implements JudgedSink {
   readonly id: string;
   readonly range: WindowRange;
+  readonly windowMs: number | undefined;
+  readonly windows: Tiling | undefined;
   /** Where the sink began, if its checkpoint says so. */
   readonly began: number | undefined;
   /** Since when it keeps rows, if it deletes older ones. */
@@ -172,7 +181,7 @@ class VerifiedSink implements JudgedSink {
   constructor(
     config: SinkConfig,
     options: VerifyOptions,
-    whole: WindowRange,
+    whole: WindowRange & { readonly tiling: Tiling },
     stored: readonly StoredCheckpoint[],
     stop: AbortSignal,
   ) {
@@ -201,8 +210,14 @@ class VerifiedSink implements JudgedSink {
     const givenFrom = this.began ?? Number.NEGATIVE_INFINITY;
     const unknownTo = Math.min(knownFrom, known?.next ?? knownFrom);
     if (givenFrom < unknownTo) this.unknownNames = { from: givenFrom, to: unknownTo };
-    const from = options.from === undefined ? Math.max(whole.from, known?.began ?? whole.from) : whole.from;
-    const confirmed = Math.min(whole.to, known?.next ?? from);
+    // As the checkpoint says, whatever the setting says now.
+    this.windowMs = known === undefined ? config.windowMs : known.window;
+    if (this.windowMs !== undefined) this.windows = coarseTiling(whole.tiling, this.windowMs);
+    const { windows = whole.tiling } = this;
+    const begins = options.from === undefined ? Math.max(whole.from, known?.began ?? whole.from) : whole.from;
+    // Only whole windows of its own.
+    const from = windows.startOf(begins) === begins ? begins : windows.endOf(begins);
+    const confirmed = windows.startOf(Math.min(whole.to, known?.next ?? from));
     this.range = { from, to: Math.max(from, confirmed) };
   }
 

@@ -3,12 +3,13 @@
  * waits for another lane (I7), and the path that feeds it never waits for it.
  */
 import type { ClosedWindow } from '../../aggregate/window.ts';
+import type { WindowMerger } from '../../aggregate/window-merger.ts';
 import { Bell, type Clock, unlessAborted } from '../../base/clock.ts';
 import type { Checkpoint } from '../../bus/kv/checkpoints.ts';
 import type { SinkLimits } from '../../sink/contract.ts';
 import type { NameChoices } from '../name-choices.ts';
 import type { CheckpointKeeper } from './checkpoint-saver.ts';
-import { type ClosedBoundary, type SizedWindow, WindowQueue } from './queue.ts';
+import { type ClosedBoundary, type SizedWindow, sizeWindow, WindowQueue } from './queue.ts';
 import { type KnownReceipts, type OlderContent, type ReceiptStatus, Receipts } from './receipts.ts';
 import {
   type LaneSink,
@@ -91,6 +92,8 @@ export interface LaneOptions {
   readonly first?: number | undefined;
   /** Which names the sink gets; absent: all. */
   readonly names?: NameChoices | undefined;
+  /** Makes the windows of the sink of those that it is offered; absent: they are the same. */
+  readonly merger?: WindowMerger | undefined;
   /** The identity of the store that the checkpoint is about; undefined if unknown. */
   readonly identity?: string | undefined;
   /** Absent if it has none, and never gets one. */
@@ -133,6 +136,8 @@ export class Lane {
   #replacements = 0;
   #beginsAgainAt = Number.POSITIVE_INFINITY;
   #refills = 0;
+  /** With a merger: start of the first window that it was not given yet. */
+  #mergedTo: number;
 
   constructor(options: LaneOptions) {
     const { id, sink, timeoutMs, clock, events, names } = options;
@@ -141,6 +146,7 @@ export class Lane {
     const { limits, from, closedThrough, first } = options;
     const pick = names && ((window: ClosedWindow) => names.pick(window));
     this.#queue = new WindowQueue(limits, from, closedThrough, first, pick);
+    this.#mergedTo = from;
     this.#identity = options.identity;
     this.#receipts = options.receipts && new Receipts(sink, options.receipts, clock);
     if (options.keeper !== undefined) {
@@ -215,8 +221,9 @@ export class Lane {
     return this.#queue.next;
   }
 
+  /** Start of the first window of the pipeline that it was not offered yet. */
   get offeredTo(): number {
-    return this.#queue.offeredTo;
+    return this.#options.merger === undefined ? this.#queue.offeredTo : this.#mergedTo;
   }
 
   /**
@@ -237,7 +244,11 @@ export class Lane {
   }
 
   get backlogBytes(): number {
-    return this.#queue.bytes;
+    return this.#queue.bytes + this.#mergerBytes;
+  }
+
+  get #mergerBytes(): number {
+    return this.#options.merger?.bytes ?? 0;
   }
 
   /** Runs until `stop`: opens the sink, writes what is offered, keeps the checkpoint. */
@@ -258,6 +269,20 @@ export class Lane {
    */
   offer(sized: SizedWindow): void {
     if (this.#catchingUp) return;
+    if (this.#options.merger === undefined) this.#accept(sized);
+    else this.#merge(sized.window);
+    const isFull = !this.#queue.empty && this.backlogBytes > this.#options.backlogBytes;
+    if (isFull && this.#mergerBytes > 0 && this.#options.replayable) this.#fallBehind();
+  }
+
+  #merge(window: ClosedWindow): void {
+    if (window.start < this.#mergedTo) return;
+    this.#mergedTo = window.start + window.windowMs;
+    this.#options.merger!.add(window);
+  }
+
+  /** Takes a window of the sink. */
+  #accept(sized: SizedWindow): void {
     const isTooMuch = !this.#queue.empty && this.#queue.bytes + sized.bytes > this.#options.backlogBytes;
     if (isTooMuch && this.#queue.needs(sized)) {
       if (this.#options.replayable) {
@@ -273,11 +298,16 @@ export class Lane {
   /** Tells the lane, from the live path, that every window before `boundary` has been offered. */
   advance(boundary: number, sequence: number): void {
     if (this.#catchingUp) return;
+    for (const window of this.#options.merger?.take(boundary) ?? []) {
+      this.#accept(sizeWindow(window));
+      if (this.#catchingUp) return;
+    }
     this.#pass(boundary, sequence);
   }
 
   #pass(boundary: number, sequence: number): void {
-    this.#queue.advance(boundary, sequence);
+    this.#mergedTo = Math.max(this.#mergedTo, boundary);
+    this.#queue.advance(this.#options.merger?.startOf(boundary) ?? boundary, sequence);
     this.#confirm();
     // Without anything to write, nothing is settled, and a rewrite may wait for `next`.
     this.#settled.ring();
@@ -339,7 +369,7 @@ export class Lane {
     this.#replacedBy = identity;
     this.#replacements += 1;
     this.#refills += 1;
-    this.#queue.clear();
+    this.#clear();
     this.#catchingUp = true;
     this.#options.events.storeReplaced?.(older);
   }
@@ -408,6 +438,7 @@ export class Lane {
     this.#beginsAgainAt = Math.min(this.#beginsAgainAt, from);
     if (this.#replacements > 0) return;
     this.#queue.restart(this.#beginsAgainAt);
+    this.#mergeAnew();
     this.#beginsAgainAt = Number.POSITIVE_INFINITY;
     this.#identity = this.#replacedBy;
     this.#replacedBy = undefined;
@@ -417,8 +448,19 @@ export class Lane {
   #leaveAlone(): void {
     this.#writer.pause();
     if (!this.#options.replayable) return;
-    this.#queue.clear();
+    this.#clear();
     this.#catchingUp = true;
+  }
+
+  #clear(): void {
+    this.#queue.clear();
+    this.#mergeAnew();
+  }
+
+  /** Forgets the window that is being merged: the windows that it is made of come again, from its start. */
+  #mergeAnew(): void {
+    this.#options.merger?.clear();
+    this.#mergedTo = this.#queue.offeredTo;
   }
 
   #takeUp(): void {
@@ -433,9 +475,10 @@ export class Lane {
     this.#writer.resume();
   }
 
-  /** Ignores the live path until `join`. */
+  /** Ignores the live path until `join`. The replay begins with `offeredTo`. */
   startCatchUp(): void {
     this.#catchingUp = true;
+    this.#mergeAnew();
   }
 
   /**
@@ -448,7 +491,9 @@ export class Lane {
     sequence: number,
     signal: AbortSignal,
   ): Promise<void> {
-    for (const sized of windows) {
+    const { merger } = this.#options;
+    if (merger !== undefined) for (const { window } of windows) this.#merge(window);
+    for (const sized of merger?.take(boundary).map(sizeWindow) ?? windows) {
       await this.#enqueue(sized, signal, () => this.#queue.offer(sized));
       if (signal.aborted) return;
     }
@@ -528,7 +573,10 @@ export class Lane {
   /** Writes what is queued until `deadline`, then ends the lane and saves the last checkpoint. */
   async stop(deadline: AbortSignal): Promise<void> {
     // Messages that cannot be read again must not be lost because of a pause.
-    if (!this.#options.replayable) this.#goOn();
+    if (!this.#options.replayable) {
+      this.#goOn();
+      for (const window of this.#options.merger?.takeAll() ?? []) this.#accept(sizeWindow(window));
+    }
     while (!this.resting && !this.#queue.empty && !deadline.aborted) await this.#settled.wait(deadline);
     this.#halt.abort();
     await this.#options.keeper?.flush();
@@ -547,7 +595,7 @@ export class Lane {
 
   #fallBehind(): void {
     this.#overflows += 1;
-    this.#queue.clear();
+    this.#clear();
     this.#catchingUp = true;
     this.#options.events.fellBehind();
   }

@@ -45,7 +45,7 @@ export interface CatchUpOptions {
  * joined, or when `signal` aborts.
  */
 export async function catchUp(lane: Lane, options: CatchUpOptions, signal: AbortSignal): Promise<void> {
-  lane.startCatchUp();
+  const from = lane.offeredTo;
   const joined = new AbortController();
   const until = AbortSignal.any([signal, joined.signal]);
   // Windows being handed over must reach the lane before anything else does, even if reading fails in the meantime.
@@ -72,8 +72,10 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
       // Nothing that the live path has read may be missed: if the server's clock was set back, it may belong to earlier
       // windows.
       const hasRead = read >= live.sequence;
+      // Nor may a message be missed that the live path will count in a window that the lane had before all this.
+      const isPast = live.boundary >= from;
       // No await between the comparison and the join: the live path cannot hand out a window in between.
-      if (lane.offeredTo >= live.boundary && hasRead) {
+      if (lane.offeredTo >= live.boundary && hasRead && isPast) {
         lane.join();
         options.joined(sequence);
         joined.abort();
@@ -83,6 +85,7 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
     }
   };
   for (let attempt = 1; !until.aborted; attempt++) {
+    lane.startCatchUp();
     const replay = options.open(lane.offeredTo, lane.closedThrough, onWindows);
     const { source, reader, release } = replay;
     ahead = [];

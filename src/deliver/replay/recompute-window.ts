@@ -1,5 +1,6 @@
 import type { Tiling } from '../../aggregate/tiling.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
+import { WindowMerger } from '../../aggregate/window-merger.ts';
 import { backoffMs, type Clock } from '../../base/clock.ts';
 import type { Reader, SourceStats } from '../../bus/read/source.ts';
 import type { Lane } from '../lane/lane.ts';
@@ -9,12 +10,16 @@ import type { OpenReplay } from './catch-up.ts';
 export interface RecomputeOptions {
   readonly open: OpenReplay;
   readonly tiling: Tiling;
+  /** The windows of the sink, if they are not those of `tiling`. */
+  readonly own?: Tiling | undefined;
+  /** Starts of windows of the pipeline that are in the window, to be returned as well. */
+  readonly parts?: ReadonlySet<number> | undefined;
   readonly clock: Clock;
   readonly failed: (error: unknown) => void;
 }
 
 export interface RewriteOptions extends RecomputeOptions {
-  /** Told what the window is with all up to sequence `read`, before it is written; undefined if it is empty. */
+  /** Told what each of `parts` is with all up to sequence `read`, before it is written; undefined if it is empty. */
   readonly found?: (start: number, window: ClosedWindow | undefined, read: number) => void;
 }
 
@@ -30,9 +35,10 @@ export async function rewriteWindow(
   options: RewriteOptions,
   signal: AbortSignal,
 ): Promise<void> {
+  const { parts = NO_PARTS } = options;
   const found = await recomputeWindow(start, through, options, signal);
   if (found === undefined) return;
-  options.found?.(start, found.windows[0], Math.max(found.read, through));
+  for (const part of parts) options.found?.(part, found.parts?.get(part), Math.max(found.read, through));
   await lane.rewrite(found.windows.map(sizeWindow), signal);
 }
 
@@ -40,9 +46,13 @@ export async function rewriteWindow(
 export interface Recomputed {
   /** None if the window is empty. */
   readonly windows: readonly ClosedWindow[];
+  /** By start: the windows of the pipeline that were asked for. */
+  readonly parts?: ReadonlyMap<number, ClosedWindow>;
   /** Sequence of the last message that was read for the window. */
   readonly read: number;
 }
+
+const NO_PARTS: ReadonlySet<number> = new Set();
 
 /**
  * Computes the window that begins at `start` from the stream, with at least all messages up to sequence `through`.
@@ -51,25 +61,30 @@ export interface Recomputed {
 export async function recomputeWindow(
   start: number,
   through: number,
-  { open, tiling, clock, failed }: RecomputeOptions,
+  { open, tiling, own = tiling, parts = NO_PARTS, clock, failed }: RecomputeOptions,
   signal: AbortSignal,
 ): Promise<Recomputed | undefined> {
-  const end = tiling.endOf(start);
+  const end = own.endOf(start);
   for (let attempt = 1; !signal.aborted; attempt++) {
     const done = new AbortController();
     const until = AbortSignal.any([signal, done.signal]);
-    let found: ClosedWindow[] = [];
+    const merger = new WindowMerger(own, tiling);
+    const kept = new Map<number, ClosedWindow>();
     let read = 0;
     const { source, reader, release } = open(start, undefined, (windows, boundary, sequence) => {
       // What is read after the window was closed is not in it.
       if (done.signal.aborted) return;
       read = sequence;
-      found = [...found, ...windows.filter((window) => window.start === start)];
+      for (const window of windows) {
+        if (window.start < start || window.start >= end) continue;
+        merger.add(window);
+        if (parts.has(window.start)) kept.set(window.start, window);
+      }
       if (boundary >= end) done.abort();
     });
     try {
       await source.run(patient(reader, through, source.stats), until);
-      return signal.aborted ? undefined : { windows: found, read };
+      return signal.aborted ? undefined : { windows: merger.takeAll(), parts: kept, read };
     } catch (error) {
       failed(error);
       await clock.sleep(backoffMs(attempt, clock.random()), signal);

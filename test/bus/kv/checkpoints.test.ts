@@ -255,3 +255,33 @@ test('a save is an error while the server is down, and works again afterwards', 
   await own.close();
   await server.stop();
 });
+
+test('a checkpoint of windows of another length is unreadable to whoever has these, and never overwritten', async () => {
+  const withWindow = (window: number | undefined, slice = '0/1') =>
+    createCheckpointStore(bus, settings({ PIPELINE: 'windows', SLICE: slice }), 1, new Map([['a', window]]));
+  const own = (next: number, window?: number) => ({ ...at(next), ...(window !== undefined && { window }) });
+  const minute = withWindow(60_000);
+  expect(await minute.save('a', own(60_000, 60_000))).toBe('saved');
+  expect(await store('windows').load('a')).toEqual(own(60_000, 60_000));
+  expect((await minute.survey()).stored).toHaveLength(1);
+  for (const other of [undefined, 120_000]) {
+    const survey = await withWindow(other).survey();
+    expect([survey.stored, survey.unreadable.get('a')?.message]).toEqual([
+      [],
+      expect.stringContaining('is of windows of 60 s, and by SINK_A_WINDOW the sink has windows of'),
+    ]);
+    const saved = withWindow(other).save('a', own(120_000, other));
+    await expect(saved).rejects.toThrow(UnreadableCheckpoint);
+    // Another slice has none, but may not begin either.
+    const slice = withWindow(other, '0/2');
+    await slice.survey();
+    await expect(slice.save('a', own(120_000, other))).rejects.toThrow(UnreadableCheckpoint);
+  }
+  // Whoever lists or moves checkpoints sees all, and sinks that are not enabled are nobody's business.
+  expect(await store('windows').list()).toHaveLength(1);
+  // One that is running finds it as well.
+  const running = withWindow(120_000);
+  expect(await store('windows').load('a')).toEqual(own(60_000, 60_000));
+  expect(await store('other').save('a', own(1))).toBe('saved');
+  await expect(running.save('a', own(240_000, 120_000))).rejects.toThrow('is of windows of 60 s');
+});

@@ -1,4 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { SKETCH_SCALE } from '../../../src/aggregate/buckets.ts';
+import { coarseTiling } from '../../../src/aggregate/coarse-tiling.ts';
+import { Tiling } from '../../../src/aggregate/tiling.ts';
+import { WindowMerger } from '../../../src/aggregate/window-merger.ts';
 import type { Checkpoint } from '../../../src/bus/kv/checkpoints.ts';
 import { FanOut } from '../../../src/deliver/fanout.ts';
 import { CheckpointKeeper } from '../../../src/deliver/lane/checkpoint-saver.ts';
@@ -844,4 +848,102 @@ test('a receipt that fails is counted and told once; a store that keeps none is 
   await clock.pass(3_600_000);
   await confirmAnother();
   expect([lane.receipts.state, asked, lane.stats.receiptFailures]).toEqual(['kept', before + 1, 3]);
+});
+
+describe('windows of its own, of three of the pipeline', () => {
+  const FINE = Tiling.of({ ...SHAPE, maxSeries: 1000, sketchScale: SKETCH_SCALE });
+  const own = () => new WindowMerger(coarseTiling(FINE, 3 * WINDOW_MS), FINE);
+  const sums = ({ rows }: ScriptedSink) => Object.fromEntries([...rows].sort());
+  const one = (number: number) => sizedWindow(number, 1, () => 10 ** number);
+
+  test('are written when the last of their parts is complete, and only then confirmed', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const { lane, told } = laneOf(clock, sink, { merger: own() });
+    void lane.run();
+    for (const number of [0, 1, 2, 3]) {
+      lane.offer(one(number));
+      lane.advance((number + 1) * WINDOW_MS, number + 1);
+      await clock.pass(100);
+      expect(sums(sink)).toEqual(number < 2 ? {} : { '0:s0': 111 });
+      expect([lane.next, lane.offeredTo]).toEqual([number < 2 ? 0 : 3 * WINDOW_MS, (number + 1) * WINDOW_MS]);
+    }
+    // Nothing but empty windows of the pipeline may be left of one.
+    lane.advance(7 * WINDOW_MS, 5);
+    await clock.pass(100);
+    expect(sums(sink)).toEqual({ '0:s0': 111, '3:s0': 1000 });
+    expect([told.confirmed, lane.next]).toEqual([
+      [
+        [0, 0],
+        [3 * WINDOW_MS, 0],
+      ],
+      6 * WINDOW_MS,
+    ]);
+  });
+
+  test('parts from before the first whole one, and parts that come again, do not count', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const { lane } = laneOf(clock, sink, { merger: own(), from: 3 * WINDOW_MS });
+    void lane.run();
+    for (const number of [2, 3, 3, 4, 3, 5]) lane.offer(one(number));
+    lane.advance(6 * WINDOW_MS, 1);
+    await clock.pass(100);
+    expect(sums(sink)).toEqual({ '3:s0': 111_000 });
+  });
+
+  test('a pause gives up the one that is being made: a replay begins with its start', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const { lane, told } = laneOf(clock, sink, { merger: own() });
+    void lane.run();
+    for (const number of [0, 1, 2, 3]) lane.offer(one(number));
+    lane.advance(4 * WINDOW_MS, 1);
+    await clock.pass(100);
+    expect(lane.backlogBytes).toBeGreaterThan(0);
+    lane.pause();
+    expect([lane.backlogBytes, lane.offeredTo]).toEqual([0, 3 * WINDOW_MS]);
+    lane.resume();
+    expect(told.fellBehind).toBe(1);
+    const { signal } = new AbortController();
+    lane.startCatchUp();
+    await lane.replay([one(3), one(4)], 5 * WINDOW_MS, 2, signal);
+    lane.join();
+    lane.offer(one(5));
+    lane.advance(6 * WINDOW_MS, 3);
+    await clock.pass(100);
+    expect(sums(sink)).toEqual({ '0:s0': 111, '3:s0': 111_000 });
+  });
+
+  test('I7: what is being made counts towards the backlog, if something waits', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = () => RETRY;
+    const { lane, told } = laneOf(clock, sink, { merger: own(), backlogBytes: 2000 });
+    void lane.run();
+    for (const number of [0, 1, 2]) lane.offer(sizedWindow(number, 100));
+    expect(told.fellBehind).toBe(0);
+    lane.advance(3 * WINDOW_MS, 1);
+    lane.offer(sizedWindow(3, 1));
+    expect([told.fellBehind, lane.next, lane.offeredTo, lane.backlogBytes]).toEqual([1, 0, 0, 0]);
+  });
+
+  test('in core mode, a stop writes what there is of one', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const { lane } = laneOf(clock, sink, {
+      merger: own(),
+      replayable: false,
+      from: Number.NEGATIVE_INFINITY,
+    });
+    const running = lane.run();
+    await settle();
+    for (const number of [0, 1]) lane.offer(one(number));
+    lane.advance(2 * WINDOW_MS, 0);
+    const stopped = lane.stop(new AbortController().signal);
+    await clock.pass(5000);
+    await stopped;
+    await running;
+    expect(sums(sink)).toEqual({ '0:s0': 11 });
+  });
 });
