@@ -303,7 +303,10 @@ export class Engine {
       if (folded.length > 0) events.folded?.(folded);
     };
     events.began?.(liveStart.from, attachment.tiling, attachment.rollback?.from);
-    const reopened: OnReopened = (starts, through) => this.#reopen(this.#fanout.lanes, starts, through);
+    const reopened: OnReopened = (starts, through) => {
+      this.#fanout.reopenedThrough = through;
+      this.#reopen(this.#fanout.lanes, starts, through);
+    };
     const { keepsSketches = false } = settings;
     const keeps = { keepsSketches, notesFolds: true };
     const live = this.#pipeline(liveStart.from, liveStart.closedThrough, onWindows, reopened, keeps);

@@ -7,6 +7,8 @@ export class FanOut {
   #lanes: readonly Lane[];
   #boundary: number;
   #sequence = 0;
+  /** The sequence up to which the live path had read when it last told the lanes that windows were reopened. */
+  reopenedThrough = 0;
 
   /** `from`: start of the first window that the live path computes. */
   constructor(lanes: readonly Lane[], from: number) {

@@ -7,7 +7,7 @@ import { UnreadableCheckpoint } from '../../src/bus/bus-error.ts';
 import type { Checkpoint } from '../../src/bus/kv/checkpoints.ts';
 import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/read/source.ts';
 import { wholeMessage } from '../../src/decode/raw-message.ts';
-import { Engine, type EngineEvents, type EngineSettings } from '../../src/deliver/engine.ts';
+import { type Attachment, Engine, type EngineEvents, type EngineSettings } from '../../src/deliver/engine.ts';
 import { CheckpointKeeper } from '../../src/deliver/lane/checkpoint-saver.ts';
 import { NameChoices } from '../../src/deliver/name-choices.ts';
 import { readFrom } from '../../src/deliver/start-points.ts';
@@ -122,17 +122,16 @@ function setUp() {
     names: ReadonlyMap<string, NameChoices> = new Map(),
     windows: ReadonlyMap<string, Tiling> = new Map(),
   ) => {
-    const from = new Map(Object.keys(sinks).map((id) => [id, saved.get(id)?.next ?? begins[id] ?? 0]));
-    const closedThrough = new Map([...saved].map(([id, { sequence }]) => [id, sequence]));
-    const attachment = {
+    const attachmentOf = (): Attachment => ({
       tiling: TILING,
-      from,
-      closedThrough,
+      from: new Map(Object.keys(sinks).map((id) => [id, saved.get(id)?.next ?? begins[id] ?? 0])),
+      closedThrough: new Map([...saved].map(([id, { sequence }]) => [id, sequence])),
       unreadable: new Map([...spoiled].map((id) => [id, new UnreadableCheckpoint(`${id} is garbage`, '')])),
       names,
       windows,
       replayable: true,
       keepsMs: 60_000,
+      reattach: async () => attachmentOf(),
       instance: '',
       open: (first: number, closed?: number) => stream.source(readFrom(first, TILING), clock, closed),
       openAside: (first: number) => stream.source(readFrom(first, TILING), clock),
@@ -144,12 +143,12 @@ function setUp() {
           describe: () => ({ savedAt: '', shape: {} as never }),
           failed() {},
         }),
-    };
+    });
     const limits = { maxPoints: 10, maxBytes: 1e6, inFlight: 2 };
     const engineSinks = Object.entries(sinks).map(([id, sink]) => {
       return { id, kind: 'scripted', sink, limits, timeoutMs: 1000, backlogBytes: 1e6 };
     });
-    const engine = new Engine(attachment, engineSinks, { ...SETTINGS, ...settings }, clock, events);
+    const engine = new Engine(attachmentOf(), engineSinks, { ...SETTINGS, ...settings }, clock, events);
     const stop = new AbortController();
     const run = engine.run(stop.signal);
     return {
@@ -230,6 +229,28 @@ test('a sink with windows of its own resumes ahead of where the live path starts
   await stop();
   expect(rows(sinks.a)).toEqual({ '3:a': 101, '6:a': 10 });
   expect(rows(sinks.b)).toEqual({ '4:a': 100, '6:a': 10 });
+});
+
+test('a lane that is set back knows what the live path was told of its windows before', async () => {
+  const { clock, stream, sinks, saved, start, rows } = setUp();
+  const { engine, stop } = start();
+  stream.publish(500, 500, 1);
+  stream.publish(1200, 1200, 10);
+  await clock.pass(100);
+  // The server's clock steps back: this message belongs to window 0. Without it, a replay of that window ends before.
+  stream.publish(900, 900, 2);
+  await clock.pass(5000);
+  expect(rows(sinks.a)).toEqual({ '0:a': 3 });
+  await Promise.all([
+    engine.replaceLane('a', async () => {
+      saved.set('a', { ...saved.get('a')!, next: 0, sequence: 0 });
+    }),
+    clock.pass(5000),
+  ]);
+  stream.publish(2500, 2500, 100);
+  await clock.pass(5000);
+  await stop();
+  for (const sink of Object.values(sinks)) expect(rows(sink)).toEqual({ '0:a': 3, '1:a': 10 });
 });
 
 test('a window is not written again by a guess at the names of the sink: that is counted and told', async () => {

@@ -22,7 +22,7 @@ export interface CatchUpEvents {
 
 export interface CatchUpsOptions {
   readonly open: (lane: Lane) => OpenReplay;
-  readonly live: Pick<FanOut, 'boundary' | 'sequence'>;
+  readonly live: Pick<FanOut, 'boundary' | 'sequence' | 'reopenedThrough'>;
   readonly tiling: Tiling;
   readonly clock: Clock;
   readonly events: CatchUpEvents;
@@ -55,6 +55,8 @@ export class CatchUps {
   async start(lane: Lane): Promise<void> {
     const { open, live, tiling, clock, events, joined } = this.#options;
     const from = lane.next;
+    // What the live path was told of windows that this lane computes again, nobody tells a second time.
+    const { reopenedThrough } = live;
     events.catchUpStarted(lane.id, from);
     const end = new AbortController();
     const own = { watch: new CatchUpWatch(lane, tiling, clock.steady()), end };
@@ -63,7 +65,7 @@ export class CatchUps {
     void this.#tellProgress(lane, own, signal);
     const options = {
       open: open(lane),
-      live: () => live,
+      live: () => ({ boundary: live.boundary, sequence: Math.max(live.sequence, reopenedThrough) }),
       joined: (sequence: number) => joined(from, sequence),
       clock,
       failed: (error: unknown) => events.replayFailed(lane.id, error),
