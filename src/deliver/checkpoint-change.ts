@@ -99,7 +99,7 @@ export function windowToSet(
 
 /** What the stream holds now. */
 export interface StreamEnds {
-  /** The sequence before the first message that windows from the target on can depend on. */
+  /** The sequence before the first message whose stream time completes the windows before the target. */
   readonly before: number;
   readonly last: number;
 }
@@ -139,8 +139,9 @@ export function planSet(
 }
 
 /**
- * Backwards, what comes after the target counts as news: nothing is missed, and the stream is read from there.
- * Forwards, everything that the stream holds counts as known: otherwise its messages would reopen the skipped windows.
+ * Backwards, as much is known as when the windows before the target were closed. If it were less, the last of them would
+ * be written again, perhaps from a stream that no longer holds it whole. Forwards, everything that the stream holds
+ * counts as known: otherwise its messages would reopen the skipped windows.
  */
 function movedTo(
   target: number,
@@ -149,7 +150,7 @@ function movedTo(
   { tiling, now }: ChangeFrame,
 ): Checkpoint {
   const { skipped: known = [], choices = [], ...rest } = checkpoint;
-  const { next, began, shape } = rest;
+  const { next, began, shape, sequence } = rest;
   // What comes after the target is written again.
   const still = known.flatMap(([from, to]) => (from < target ? [[from, Math.min(to, target)] as const] : []));
   const more = next < target ? [[next, target] as const] : [];
@@ -161,7 +162,7 @@ function movedTo(
     ...choicesBefore(choices, target, began),
     next: target,
     ...(began !== undefined && { began: Math.min(began, target) }),
-    sequence: target < next ? before : last,
+    sequence: target < next ? Math.min(before, sequence || before) : last,
     shape: { ...shapeOf(tiling.epochAt(target)), slice: shape.slice },
     savedAt: iso(now),
   };

@@ -15,7 +15,6 @@ import {
   planSet,
   windowToSet,
 } from '../deliver/checkpoint-change.ts';
-import { readFrom } from '../deliver/start-points.ts';
 import { extentOf } from './look-back.ts';
 
 export interface PlannedChange extends CheckpointChange {
@@ -44,7 +43,7 @@ export async function planChange(
   const frame: ChangeFrame = { tiling, own, extent, now, slices: core.slice.of, start };
   if (to === undefined || facts === undefined) return { ...planReset(kept, chosen, frame), tiling: own };
   const target = windowToSet(to, frame);
-  const before = await sequenceBefore(bus, facts, readFrom(target, tiling));
+  const before = await sequenceBefore(bus, facts, target + tiling.latenessMs);
   const change = planSet(kept, chosen, target, { before, last: facts.lastSequence }, frame);
   return { ...change, tiling: own };
 }

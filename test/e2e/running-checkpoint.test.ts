@@ -185,6 +185,16 @@ test('set back, the rows are written again; the other sink and the counters go o
   expect(sample(metrics, 'fanout_sink_points_written_total{sink="one"}')).toBe(after.sinks[0]!.written);
 });
 
+test('set back, the window before stays as the store has it', async () => {
+  const to = earlier();
+  remove(to - WINDOW_MS);
+  expect((await change('set', { to: iso(to) })).state).toBe('done');
+  await expectExact(to);
+  expect(rows('one', to - WINDOW_MS, to)).toEqual([]);
+  expect((await change('set', { to: iso(to - WINDOW_MS) })).state).toBe('done');
+  await expectExact(to - WINDOW_MS);
+});
+
 test('set ahead, windows are skipped, and the checkpoint says so; set back, they are written', async () => {
   await request('set', { sink: 'one', to: iso(earlier()) });
   const hold = await ask(client, await idOf(), 'sink.pause', { sink: 'one' });

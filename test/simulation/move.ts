@@ -9,7 +9,6 @@ import {
   windowToSet,
 } from '../../src/deliver/checkpoint-change.ts';
 import type { Engine } from '../../src/deliver/engine.ts';
-import { readFrom } from '../../src/deliver/start-points.ts';
 import { extentNow } from './attach.ts';
 import { SimCheckpointStore } from './checkpoints.ts';
 import { sliceOf } from './end.ts';
@@ -87,7 +86,7 @@ async function planMove(
   const wanted =
     way === 'ahead' ? frame.now : Math.min(own?.next ?? frame.now, frame.now) - windows * windowMs;
   const target = windowToSet(wanted, frame);
-  const before = world.stream.firstAt(readFrom(target, tiling)) - 1;
+  const before = world.stream.firstAt(target + tiling.latenessMs) - 1;
   const last = world.stream.lastSequence(now);
   return planSet(kept, chosen, target, { before: Math.min(before, last), last }, frame);
 }
