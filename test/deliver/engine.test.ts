@@ -33,6 +33,8 @@ const SETTINGS: EngineSettings = {
 /** A stream in memory. The stream times are as given: a server's clock may step back. */
 class Stream {
   readonly messages: { readonly payload: Uint8Array; readonly time: number }[] = [];
+  /** How many of them it no longer holds. */
+  removed = 0;
 
   publish(time: number, eventTime: number, value: number): void {
     const timestamp = new Date(eventTime).toISOString();
@@ -43,9 +45,12 @@ class Stream {
   /** Hands over the messages one by one, reports progress after each, and waits for more. `through`: read before. */
   source(from: number, clock: VirtualClock, through = Number.POSITIVE_INFINITY): Source {
     const stats: SourceStats = { ...newSourceStats(), reading: true };
-    const first = this.messages.findIndex(({ time }, i) => time >= from || i >= through);
+    const { removed } = this;
+    const first = this.messages.findIndex(({ time }, i) => i >= removed && (time >= from || i >= through));
+    const toTime = this.messages[removed]?.time ?? from;
     const run = async (reader: Reader, signal: AbortSignal) => {
       let told = 0;
+      if (removed > 0 && toTime > from) reader.gap?.({ fromTime: from, toTime, messages: 0 });
       for (let i = first < 0 ? this.messages.length : first; !signal.aborted; ) {
         const message = this.messages[i];
         if (message === undefined) {
@@ -229,6 +234,23 @@ test('a sink with windows of its own resumes ahead of where the live path starts
   await stop();
   expect(rows(sinks.a)).toEqual({ '3:a': 101, '6:a': 10 });
   expect(rows(sinks.b)).toEqual({ '4:a': 100, '6:a': 10 });
+});
+
+test('a window stays as it is if the stream no longer holds it whole when a message comes for it', async () => {
+  const { clock, stream, sinks, start, rows } = setUp();
+  const { engine, stop } = start();
+  stream.publish(500, 500, 1);
+  stream.publish(700, 700, 2);
+  stream.publish(1200, 1200, 10);
+  await clock.pass(100);
+  stream.removed = 1;
+  // The server's clock steps back.
+  stream.publish(900, 900, 4);
+  stream.publish(2500, 2500, 100);
+  await clock.pass(5000);
+  await stop();
+  for (const sink of Object.values(sinks)) expect(rows(sink)).toEqual({ '0:a': 3, '1:a': 10 });
+  expect(engine.gaps.latest).toMatchObject([{ from: -1000 }, { from: -1000 }]);
 });
 
 test('a lane that is set back knows what the live path was told of its windows before', async () => {

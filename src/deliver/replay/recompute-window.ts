@@ -26,7 +26,8 @@ export interface RewriteOptions extends RecomputeOptions {
 /**
  * Rewrites a window that got a message after it was handed out (the slack was too small, or the server's clock stepped
  * back). Computes the window again from the stream, with at least all messages up to sequence `through`, and writes it
- * over what the store has. Resolves when that is done, or when `signal` aborts.
+ * over what the store has. Resolves when that is done, or when `signal` aborts. Of a window that the stream no longer
+ * holds whole, the store has more than could be computed: that one stays as it is, and the gap was reported.
  */
 export async function rewriteWindow(
   lane: Lane,
@@ -37,7 +38,7 @@ export async function rewriteWindow(
 ): Promise<void> {
   const { parts = NO_PARTS } = options;
   const found = await recomputeWindow(start, through, options, signal);
-  if (found === undefined) return;
+  if (found === undefined || !found.isWhole) return;
   for (const part of parts) options.found?.(part, found.parts?.get(part), Math.max(found.read, through));
   await lane.rewrite(found.windows.map(sizeWindow), signal);
 }
@@ -56,14 +57,14 @@ const NO_PARTS: ReadonlySet<number> = new Set();
 
 /**
  * Computes the window that begins at `start` from the stream, with at least all messages up to sequence `through`.
- * Resolves to undefined when `signal` aborts.
+ * Resolves to undefined when `signal` aborts. `isWhole`: the stream still held all messages that it depends on.
  */
 export async function recomputeWindow(
   start: number,
   through: number,
   { open, tiling, own = tiling, parts = NO_PARTS, clock, failed }: RecomputeOptions,
   signal: AbortSignal,
-): Promise<Recomputed | undefined> {
+): Promise<(Recomputed & { readonly isWhole: boolean }) | undefined> {
   const end = own.endOf(start);
   for (let attempt = 1; !signal.aborted; attempt++) {
     const done = new AbortController();
@@ -71,6 +72,10 @@ export async function recomputeWindow(
     const merger = new WindowMerger(own, tiling);
     const kept = new Map<number, ClosedWindow>();
     let read = 0;
+    let isWhole = true;
+    const gapped = () => {
+      isWhole = false;
+    };
     const { source, reader, release } = open(start, undefined, (windows, boundary, sequence) => {
       // What is read after the window was closed is not in it.
       if (done.signal.aborted) return;
@@ -83,8 +88,8 @@ export async function recomputeWindow(
       if (boundary >= end) done.abort();
     });
     try {
-      await source.run(patient(reader, through, source.stats), until);
-      return signal.aborted ? undefined : { windows: merger.takeAll(), parts: kept, read };
+      await source.run(patient(reader, through, source.stats, gapped), until);
+      return signal.aborted ? undefined : { windows: merger.takeAll(), parts: kept, read, isWhole };
     } catch (error) {
       failed(error);
       await clock.sleep(backoffMs(attempt, clock.random()), signal);
@@ -98,7 +103,7 @@ export async function recomputeWindow(
 /**
  * Returns a reader that closes nothing until everything up to `through` has been read, whatever the stream times say.
  */
-function patient(reader: Reader, through: number, stats: Readonly<SourceStats>): Reader {
+function patient(reader: Reader, through: number, stats: Readonly<SourceStats>, gapped: () => void): Reader {
   let read = 0;
   reader.completeAfter?.(through);
   return {
@@ -110,6 +115,9 @@ function patient(reader: Reader, through: number, stats: Readonly<SourceStats>):
     // What the window does not depend on is not handed over, if it came before.
     progress: (streamTime) =>
       Math.max(read, stats.readThrough) >= through ? reader.progress(streamTime) : undefined,
-    gap: (gap) => reader.gap?.(gap),
+    gap: (gap) => {
+      gapped();
+      reader.gap?.(gap);
+    },
   };
 }
