@@ -130,6 +130,9 @@ export class RunningCheckpoints implements Checkpoints {
   async #others(bus: Bus): Promise<readonly string[] | string> {
     try {
       const all = await instancesOnBus(bus, this.#parts.config.core.pipeline);
+      // Where control is not on the bus, for example because the bus refuses it, it may not be for others either.
+      if (!all.some(({ instance }) => instance === this.#parts.instance))
+        return 'this instance does not answer there either';
       const others = all.filter(
         ({ instance, slice }) => slice === this.#slice && instance !== this.#parts.instance,
       );

@@ -308,6 +308,22 @@ test('another instance of the same slice: refused, unless all are asked, with fo
   await expectExact(to);
 });
 
+test('where the bus refuses control, nobody knows who else runs: refused', async () => {
+  const permissions = '{ publish: ">", subscribe: { deny: ["fanout.control.>", "$SRV.>"] } }';
+  const extra = `authorization { users: [{ user: a, password: b, permissions: ${permissions} }] }`;
+  const refusing = await startNats({ extra });
+  const bus = { NATS_URL: refusing.url, NATS_USER: 'a', NATS_PASSWORD: 'b' };
+  const alone = await startServiceProgram(env({ ...bus, CONTROL_TOKEN: TOKEN }));
+  try {
+    const args = ['checkpoint', 'reset', '--sink', 'one', '--url', alone.url, '--json'];
+    const { answers } = await ctl({ ...bus, CONTROL_TOKEN: TOKEN }, ...args);
+    expect(answers).toMatchObject([{ ok: true, result: { done: false, instances: null } }]);
+  } finally {
+    await alone.stop('SIGKILL');
+    await refusing.stop();
+  }
+});
+
 test('names: what is written again has what the setting says now, as after a restart', async () => {
   await restart({ SINK_ONE_NAMES: 'a.*' });
   const from = (await stored()).next;
