@@ -64,8 +64,23 @@ export class RunningCheckpoints implements Checkpoints {
     // What cannot be done anyway is not worth taking the sink down.
     refuseUnsettled(await inWords(this.#plan(attached, wanted)), engine, wanted);
     signal.throwIfAborted();
-    const done = await inWords(engine.replaceLane(sink, () => this.#edit(attached, wanted, signal)));
-    return this.#facts(wanted, done, { isDone: true, others });
+    for (let attempt = 1; ; attempt++) {
+      const done = await inWords(engine.replaceLane(sink, () => this.#edit(attached, wanted, signal)));
+      if (!this.#isOverwritten(done, engine, sink))
+        return this.#facts(wanted, done, { isDone: true, others });
+      if (attempt === MAX_ATTEMPTS)
+        throw new Refusal('shared', 'another instance keeps writing its own checkpoint over it');
+    }
+  }
+
+  /** Whether the sink has begun later: an instance that is about to change it too has saved its own in between. */
+  #isOverwritten({ effects }: CheckpointChange, engine: Engine, sink: string): boolean {
+    const parts = engine.lanes.find(({ lane }) => lane.id === sink);
+    const after = effects.find(({ slice }) => slice === this.#slice)?.after;
+    if (parts === undefined || parts.over.aborted || after === undefined) return false;
+    const { from, resumed } = parts.beginnings;
+    if (after.by === 'stopped' || resumed?.has(sink) !== true) return false;
+    return from.get(sink)! > (after.next ?? Number.POSITIVE_INFINITY);
   }
 
   /** Resolves to what was done. Each attempt goes by what the keys hold then, and writes by their revisions. */

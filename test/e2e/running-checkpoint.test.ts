@@ -308,6 +308,28 @@ test('another instance of the same slice: refused, unless all are asked, with fo
   await expectExact(to);
 });
 
+test('another one writes over it before the sink has begun again: it is changed again', async () => {
+  const to = earlier();
+  remove(to);
+  const watch = await bucket.watch({ key: KEY, ignoreDeletes: true });
+  let last = '';
+  let times = 0;
+  const over = (async () => {
+    for await (const entry of watch) {
+      const isChanged = entry.json<{ next: number }>().next === to;
+      if (!isChanged) last = entry.string();
+      // As the last save of another instance, which is about to be changed as well.
+      else if (times++ === 0) await bucket.put(KEY, last);
+    }
+  })();
+  await eventually('a checkpoint is known', async () => last !== '');
+  expect((await change('set', { to: iso(to) })).state).toBe('done');
+  await expectExact(to);
+  expect(times).toBeGreaterThan(0);
+  watch.stop();
+  await over;
+});
+
 test('where the bus refuses control, nobody knows who else runs: refused', async () => {
   const permissions = '{ publish: ">", subscribe: { deny: ["fanout.control.>", "$SRV.>"] } }';
   const extra = `authorization { users: [{ user: a, password: b, permissions: ${permissions} }] }`;
