@@ -139,9 +139,9 @@ export function planSet(
 }
 
 /**
- * Backwards, as much is known as when the windows before the target were closed. If it were less, the last of them would
- * be written again, perhaps from a stream that no longer holds it whole. Forwards, everything that the stream holds
- * counts as known: otherwise its messages would reopen the skipped windows.
+ * Backwards, as much is known as when the windows before the target were closed. If it were less, the last of them
+ * would be written again, perhaps from a stream that no longer holds it whole. Forwards, everything that the stream
+ * holds counts as known: otherwise its messages would reopen the skipped windows.
  */
 function movedTo(
   target: number,
