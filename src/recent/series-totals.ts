@@ -101,12 +101,13 @@ export class SeriesTotals {
 
   #add({ type, sum, rest }: Chunk, reader: ChunkReader, size: number): void {
     const { length } = this.count;
-    if (isExact(sum)) this.#addWhole(reader, size);
-    else {
-      if (this.sum.length === 0) [this.sum, this.rest] = [new Float64Array(length), new Float64Array(length)];
-      this.#addEach(reader, size);
-      if (rest.length > 0) this.#addRests(reader, size);
-    }
+    const isWhole = isExact(sum);
+    if ((!isWhole || rest.length > 0) && this.sum.length === 0)
+      [this.sum, this.rest] = [new Float64Array(length), new Float64Array(length)];
+    if (isWhole) this.#addWhole(reader, size);
+    else this.#addEach(reader, size);
+    // Also of sums that are whole and small: large numbers may have cancelled each other out.
+    if (rest.length > 0) this.#addRests(reader, size);
     if (type === COUNTER) return;
     if (this.min.length === 0) {
       this.min = new Float64Array(length).fill(Number.POSITIVE_INFINITY);

@@ -460,7 +460,8 @@ function diffVerdict(
   const same = stores.filter((store) => !changed.includes(store));
   if (changed.length === 0) {
     const nothing = facts.length === 0 ? 'Nothing changed' : 'No figure changed';
-    return [`${nothing} by more than noise: ${figures.length} figures of ${stores.join(', ')}.`, ...doubts];
+    const sure = doubts.length === 0 ? 'by more than noise' : 'beyond doubt';
+    return [`${nothing} ${sure}: ${figures.length} figures of ${stores.join(', ')}.`, ...doubts];
   }
   return [...sentences, ...doubts, ...(same.length > 0 ? [`No more than noise: ${same.join(', ')}.`] : [])];
 }

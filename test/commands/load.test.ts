@@ -143,6 +143,12 @@ describe('load', () => {
     const asJson = await load(['--count', '20', '--subject', 'other', '--json'], {});
     const none = { not_stored: 20, not_stored_unknown: null, not_stored_because: 'no stream captures other' };
     expect(JSON.parse(asJson.stdout)).toMatchObject(none);
+    // Streams of other domains capture what comes through a leaf node.
+    const leaf = await startNats({ domain: 'leaf' });
+    const onLeaf = await load(['--count', '20'], { NATS_URL: leaf.url });
+    expect(onLeaf.stdout).toContain('is unknown: there is no stream METRICS');
+    expect(onLeaf.code).toBe(0);
+    await leaf.stop();
     const mapped = await startNats({ extra: 'mappings = { "metrics.a": "metrics.b" }' });
     const onMapped = { NATS_URL: mapped.url };
     await load(['--count', '1', '--truth', join(folder.path, 'mapped.jsonl')], onMapped);

@@ -7,6 +7,8 @@ export interface AlertCase {
   readonly fires: Series;
   readonly at: number;
   readonly labels: Readonly<Record<string, string>>;
+  /** Fires on this too. */
+  readonly also?: { readonly fires: Series; readonly at: number };
   /** The alert is an aggregation: it has job and instance only if they are in `labels`. */
   readonly isAggregated?: true;
   /** With any one of these, the alert never fires. */
@@ -360,6 +362,15 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
   FanoutReceiptsFail: {
     fires: { [`fanout_sink_receipt_failures_total${SINK}`]: '0+1x60' },
     at: 16,
+    // Windows of 20 minutes.
+    also: {
+      fires: {
+        [`fanout_sink_receipt_failures_total${SINK}`]: Array.from({ length: 10 }, (_, i) => `${i}x19`).join(
+          ' ',
+        ),
+      },
+      at: 190,
+    },
     labels: { sink },
     quiet: [{ [`fanout_sink_receipt_failures_total${SINK}`]: '0x20 2x60' }],
   },

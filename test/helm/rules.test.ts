@@ -46,9 +46,17 @@ interface Group {
   readonly promql_expr_test: object[];
 }
 
-function fires({ alert, labels: { severity } }: Rule): Group {
-  const { fires: series, at, labels, isAggregated } = ALERTS[alert]!;
-  const instance = `${alert}-fires`;
+function fires(rule: Rule): Group[] {
+  const { fires: series, at, also } = ALERTS[rule.alert]!;
+  return [
+    firesOn(rule, series, at),
+    ...(also === undefined ? [] : [firesOn(rule, also.fires, also.at, 'too')]),
+  ];
+}
+
+function firesOn({ alert, labels: { severity } }: Rule, series: Series, at: number, which = ''): Group {
+  const { labels, isAggregated } = ALERTS[alert]!;
+  const instance = `${alert}-fires${which}`;
   const own = isAggregated ? {} : { job: JOB, instance };
   const expected = { alertname: alert, alertstate: 'firing', severity, ...own, ...labels };
   const text = Object.entries(expected).map(([label, value]) => `${label}="${value}"`);
@@ -85,8 +93,8 @@ function together(groups: readonly Group[]): Group {
 
 function groups(): Group[] {
   const isAlone = ({ alert }: Rule) => ALERTS[alert]!.isAggregated === true;
-  const shared = rules.filter((rule) => !isAlone(rule)).flatMap((rule) => [fires(rule), ...isQuiet(rule)]);
-  return [together(shared), ...rules.filter(isAlone).flatMap((rule) => [fires(rule), ...isQuiet(rule)])];
+  const shared = rules.filter((rule) => !isAlone(rule)).flatMap((rule) => [...fires(rule), ...isQuiet(rule)]);
+  return [together(shared), ...rules.filter(isAlone).flatMap((rule) => [...fires(rule), ...isQuiet(rule)])];
 }
 
 let folder: ReturnType<typeof temporaryFolder>;

@@ -92,6 +92,25 @@ test('answers are the same to the last bit from blocks and from windows, also wh
   );
 });
 
+test('what rounding took off a sum of a block is not lost where that sum is whole and small', async () => {
+  const { windows, questions } = recentWindows();
+  windows.began(START, TILING);
+  const feed = new Feed();
+  const values: Readonly<Record<number, number>> = { 8: 2 ** 70, 9: 0.5, 10: -(2 ** 70) };
+  for (let window = 0; window < 24; window++) {
+    const sent = { window, name: 'a', type: 'counter', dimensions: {}, value: values[window] ?? 0 } as const;
+    windows.closed(feed.window(window, [sent]), boundaryAfter(window));
+  }
+  await windows.settled();
+  const sumFrom = async (window: number) => {
+    const { groups } = await questions.answer({ where: [], by: [], from: START + window * WINDOW_MS });
+    await questions.prepared();
+    return groups[0]!.sum;
+  };
+  // Blocks are made of windows that were asked about twice; totals of series, when the same is asked twice.
+  for (const window of [0, 0, 1, 1, 1]) expect(await sumFrom(window)).toBe(0.5);
+});
+
 /** As `recentWindows`, on a clock whose time is given. */
 function made(limitBytes: number) {
   let now = 0;

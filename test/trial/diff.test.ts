@@ -171,6 +171,7 @@ describe('diffOf', () => {
     );
     const { changed, isSame, verdict } = diffOf(four(), faster);
     expect([changed, isSame]).toEqual([[], true]);
+    expect(verdict[0]).toMatch(/^Nothing changed beyond doubt: /);
     expect(verdict[1]).toBe('In doubt: ingest of b, 4 times as fast. Run both trials again.');
   });
 

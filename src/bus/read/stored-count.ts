@@ -56,9 +56,13 @@ export class StoredCount {
     return { messages, doubt };
   }
 
-  /** Another stream may have it. If none does, no message was stored, unless the server maps the subject. */
+  /**
+   * Another stream may have it. If none does, no message was stored, unless the server maps the subject. Where there is
+   * a domain, there are others, as that of a hub is for a leaf node: their streams may capture what is sent here.
+   */
   async #nothing(doubt: string): Promise<StoredSince> {
-    const names = await capturing(this.#bus, this.#subject);
+    const { domain } = (this.#bus.connection.info ?? {}) as { readonly domain?: string };
+    const names = domain ? undefined : await capturing(this.#bus, this.#subject);
     const never = `no stream captures ${this.#subject}`;
     return names?.length === 0 ? { messages: 0, doubt: undefined, never } : { messages: 0, doubt };
   }

@@ -312,7 +312,7 @@ function storedText(unstored: NotStored): string {
   const { messages, unknown } = unstored;
   if (messages === undefined) return `whether the stream stored them is unknown: ${unknown}`;
   if (unstored.never !== undefined)
-    return `${unstored.never}: none of them was stored (if the server maps that subject to another, --acks tells)`;
+    return `${unstored.never}: none of them was stored (if the server maps that subject, or hands it to another account, --acks tells)`;
   if (messages === 0) return 'the stream stored all of them';
   return `the stream did not store ${grouped(messages)} of them (docs/producers.md says what to do)`;
 }

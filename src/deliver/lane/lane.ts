@@ -415,7 +415,9 @@ export class Lane {
     const giving = receipts.give(next, isWhole, late.signal);
     try {
       const older = await Promise.race([giving, tooLate]);
-      if (wasFailing && receipts.status.state !== 'failing') events.receiptsChanged?.(undefined);
+      const { state } = receipts.status;
+      // A store that lets us keep none from now on says that itself.
+      if (wasFailing && state === 'kept') events.receiptsChanged?.(undefined);
       return older;
     } catch (error) {
       const message = textOf(error);

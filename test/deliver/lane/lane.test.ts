@@ -839,15 +839,19 @@ test('a receipt that fails is counted and told once; a store that keeps none is 
   answer = keeps;
   await confirmAnother();
   expect([lane.receipts.state, told]).toEqual(['kept', ['no right. Grant it.', undefined]]);
+  answer = () => Promise.reject(new Error('no'));
+  await confirmAnother();
   answer = async () => undefined;
   await confirmAnother();
+  // That is not to take receipts again.
+  expect(told.slice(2)).toEqual(['no']);
   const before = asked;
   await confirmAnother();
   expect([lane.receipts.state, asked]).toEqual(['none', before]);
   answer = keeps;
   await clock.pass(3_600_000);
   await confirmAnother();
-  expect([lane.receipts.state, asked, lane.stats.receiptFailures]).toEqual(['kept', before + 1, 3]);
+  expect([lane.receipts.state, asked, lane.stats.receiptFailures]).toEqual(['kept', before + 1, 4]);
 });
 
 describe('windows of its own, of three of the pipeline', () => {
