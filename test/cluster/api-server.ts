@@ -1,6 +1,6 @@
 /**
  * A real Kubernetes API server with etcd and the controller manager. There are no nodes: `startNode` says that pods are
- * ready, as a kubelet would, without running them.
+ * ready, as a kubelet would, without running them. kubelet.ts runs those of one namespace.
  */
 import { generateKeyPairSync } from 'node:crypto';
 import { existsSync, writeFileSync } from 'node:fs';
@@ -30,6 +30,8 @@ export interface ApiServer {
   ask(method: string, path: string, body?: unknown): Promise<Answer>;
   /** Objects of a kind, by its path, such as /api/v1/namespaces/a/pods. */
   list(path: string): Promise<KubernetesObject[]>;
+  /** From then on, somebody else runs the pods of the namespace. */
+  leave(namespace: string): void;
   stop(): Promise<void>;
 }
 
@@ -125,12 +127,14 @@ export async function startApiServer(): Promise<ApiServer> {
       () => isReady('/api/v1/namespaces/default/serviceaccounts/default'),
     ),
   );
-  const node = startNode(ask);
+  const left = new Set<string>();
+  const node = startNode(ask, left);
   return {
     kubeconfig,
     folder: folder.path,
     ask,
     list: async (path) => (await ask('GET', path)).body.items ?? [],
+    leave: (namespace) => void left.add(namespace),
     async stop() {
       clearInterval(node);
       for (const server of started.reverse()) await server.stop('SIGTERM');
@@ -141,7 +145,13 @@ export async function startApiServer(): Promise<ApiServer> {
 
 function askApi(port: number, method: string, path: string, body?: unknown): Promise<Answer> {
   const type = method === 'PATCH' ? 'application/merge-patch+json' : 'application/json';
-  const headers = { authorization: `Bearer ${TOKEN}`, 'content-type': type };
+  const content = body === undefined ? '' : JSON.stringify(body);
+  const headers = {
+    authorization: `Bearer ${TOKEN}`,
+    'content-type': type,
+    // Node.js gives none to a DELETE.
+    'content-length': Buffer.byteLength(content),
+  };
   return new Promise((resolve, reject) => {
     const options = { host: '127.0.0.1', port, method, path, headers, rejectUnauthorized: false };
     const asked = request(options, (reply) => {
@@ -153,16 +163,16 @@ function askApi(port: number, method: string, path: string, body?: unknown): Pro
         resolve({ code: reply.statusCode!, body: text.startsWith('{') ? JSON.parse(text) : text }),
       );
     });
-    asked.on('error', reject).end(body === undefined ? undefined : JSON.stringify(body));
+    asked.on('error', reject).end(content);
   });
 }
 
 /** Makes every pod ready. One that runs to its end has succeeded at once. */
-function startNode(ask: ApiServer['ask']): NodeJS.Timeout {
+function startNode(ask: ApiServer['ask'], left: ReadonlySet<string>): NodeJS.Timeout {
   return setInterval(async () => {
     const { body } = await ask('GET', '/api/v1/pods').catch(() => ({ body: {} }));
     for (const { metadata, spec, status } of body.items ?? []) {
-      if (status.phase !== 'Pending') continue;
+      if (status.phase !== 'Pending' || left.has(metadata.namespace)) continue;
       const ready = { type: 'Ready', status: 'True', lastTransitionTime: new Date().toISOString() };
       const phase = spec.restartPolicy === 'Never' ? 'Succeeded' : 'Running';
       const path = `/api/v1/namespaces/${metadata.namespace}/pods/${metadata.name}/status`;

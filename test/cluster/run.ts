@@ -1,98 +1,30 @@
 /**
  * `npm run test:cluster`: applies the chart to a real API server with a real helm. Needs etcd, kube-apiserver,
  * kube-controller-manager and kubectl on the PATH. `-- --helm PATH` for each helm (default: the one on the PATH),
- * `-- --crds FOLDER` for each folder with the definitions of the Prometheus operator and the Gateway API.
+ * `-- --crds FOLDER` for each folder with the definitions of the Prometheus operator and the Gateway API,
+ * `-- --processes` for that part only whose pods are real processes.
  */
-import { execFile } from 'node:child_process';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { isDeepStrictEqual, parseArgs, promisify } from 'node:util';
+import { isDeepStrictEqual, parseArgs } from 'node:util';
 import { parseAllDocuments } from 'yaml';
 import { BLACKHOLE, changesOf, pathsOf } from '../helm/changes.ts';
-import { CHART, DEFAULTS, type KubernetesObject, merged, type Values } from '../helm/chart.ts';
+import { DEFAULTS, type KubernetesObject, merged, type Values } from '../helm/chart.ts';
 import { type ApiServer, startApiServer } from './api-server.ts';
+import { processes } from './processes.ts';
+import { Release, until } from './release.ts';
 
 const { values: options } = parseArgs({
   options: {
     helm: { type: 'string', multiple: true, default: ['helm'] },
     crds: { type: 'string', multiple: true, default: [] },
+    processes: { type: 'boolean', default: false },
   },
 });
-const WAIT_MS = 60_000;
-/** A helm that was built without one knows none. */
-const KUBERNETES = '1.33.0';
 const MAX_PROBLEM_CHARACTERS = 500;
 const UNCHANGED = 'Nothing has been changed';
-const run = promisify(execFile);
 let passed = 0;
 const failures: string[] = [];
-
-interface Ended {
-  readonly code: number;
-  readonly text: string;
-}
-
-class Release {
-  readonly namespace: string;
-  readonly #api: ApiServer;
-  readonly #helm: string;
-
-  constructor(api: ApiServer, helm: string, namespace: string) {
-    this.#api = api;
-    this.#helm = helm;
-    this.namespace = namespace;
-  }
-
-  async run(program: string, args: readonly string[]): Promise<Ended> {
-    const env = { ...process.env, KUBECONFIG: this.#api.kubeconfig, HOME: this.#api.folder };
-    return await run(program, args, { env, maxBuffer: 2 ** 26 }).then(
-      ({ stdout, stderr }) => ({ code: 0, text: stdout + stderr }),
-      (error) => ({ code: Number(error.code) || 1, text: `${error.stdout}${error.stderr}` }),
-    );
-  }
-
-  helm(...args: readonly string[]): Promise<Ended> {
-    return this.run(this.#helm, [...args, '-n', this.namespace]);
-  }
-
-  apply(values: Values, ...more: readonly string[]): Promise<Ended> {
-    return this.helm('upgrade', '--install', 'shop', CHART, '-f', this.#file(values), ...more);
-  }
-
-  template(values: Values): Promise<Ended> {
-    return this.helm('template', 'shop', CHART, '--kube-version', KUBERNETES, '-f', this.#file(values));
-  }
-
-  kubectl(...args: readonly string[]): Promise<Ended> {
-    return this.run('kubectl', [...args, '-n', this.namespace]);
-  }
-
-  /** What a change of the release would change, with what the API server counts changes by. */
-  async objects(): Promise<KubernetesObject[]> {
-    const core = `/api/v1/namespaces/${this.namespace}`;
-    const apps = `/apis/apps/v1/namespaces/${this.namespace}`;
-    const paths = [`${core}/secrets`, `${core}/services`, `${core}/configmaps`, `${apps}/statefulsets`];
-    const lists = await Promise.all(paths.map((path) => this.#api.list(path)));
-    // Helm's own record of the release.
-    return lists
-      .flat()
-      .filter(({ type, metadata }) => !/^helm/.test(type ?? '') && metadata.name.startsWith('shop'));
-  }
-
-  pods(): Promise<KubernetesObject[]> {
-    return this.#api.list(`/api/v1/namespaces/${this.namespace}/pods`);
-  }
-
-  get(path: string): ReturnType<ApiServer['ask']> {
-    return this.#api.ask('GET', path.replace('NS', this.namespace));
-  }
-
-  #file(values: Values): string {
-    const file = join(this.#api.folder, 'values.json');
-    writeFileSync(file, JSON.stringify(values));
-    return file;
-  }
-}
 
 function say(what: string, problem: string | undefined): void {
   if (problem === undefined) passed += 1;
@@ -100,14 +32,6 @@ function say(what: string, problem: string | undefined): void {
   process.stdout.write(
     `${problem === undefined ? 'ok  ' : 'FAIL'} ${what}${problem ? `: ${problem.slice(0, MAX_PROBLEM_CHARACTERS)}` : ''}\n`,
   );
-}
-
-async function until(isTrue: () => Promise<boolean>): Promise<boolean> {
-  for (const end = Date.now() + WAIT_MS; Date.now() < end; ) {
-    if (await isTrue()) return true;
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  }
-  return false;
 }
 
 /** Whether an upgrade was taken, or refused before anything changed. */
@@ -285,27 +209,35 @@ async function define(api: ApiServer): Promise<ReadonlySet<string>> {
   return kinds;
 }
 
+async function namespace(name: string): Promise<string> {
+  const labels = { 'pod-security.kubernetes.io/enforce': 'restricted' };
+  await api.ask('POST', '/api/v1/namespaces', { metadata: { name, labels } });
+  return name;
+}
+
+async function withoutProcesses(release: Release, kinds: ReadonlySet<string>): Promise<void> {
+  await standbys(release);
+  await undo(release);
+  if (kinds.size > 0) await drift(release, kinds);
+  await claims(release);
+  await everyChange(release, kinds);
+  await nulls(release);
+  await release.helm('uninstall', 'shop', '--wait');
+  const left = [...(await release.objects()), ...(await release.pods())];
+  say(
+    'uninstall leaves nothing but claims',
+    left.length === 0 ? undefined : left.map(({ metadata }) => metadata.name).join(),
+  );
+}
+
 const api = await startApiServer();
 try {
   const kinds = await define(api);
   for (const [i, helm] of options.helm.entries()) {
-    const namespace = `metrics-${i}`;
-    const labels = { 'pod-security.kubernetes.io/enforce': 'restricted' };
-    await api.ask('POST', '/api/v1/namespaces', { metadata: { name: namespace, labels } });
-    const release = new Release(api, helm, namespace);
+    const release = new Release(api, helm, await namespace(`metrics-${i}`));
     process.stdout.write(`${(await release.helm('version', '--short')).text}`);
-    await standbys(release);
-    await undo(release);
-    if (kinds.size > 0) await drift(release, kinds);
-    await claims(release);
-    await everyChange(release, kinds);
-    await nulls(release);
-    await release.helm('uninstall', 'shop', '--wait');
-    const left = [...(await release.objects()), ...(await release.pods())];
-    say(
-      'uninstall leaves nothing but claims',
-      left.length === 0 ? undefined : left.map(({ metadata }) => metadata.name).join(),
-    );
+    if (!options.processes) await withoutProcesses(release, kinds);
+    await processes(api, new Release(api, helm, await namespace(`processes-${i}`)), say);
   }
 } finally {
   await api.stop();
