@@ -494,6 +494,8 @@ export class Lane {
     signal: AbortSignal,
   ): Promise<void> {
     const { merger } = this.#options;
+    // One that was ended reads on for a moment. Another one may have begun since, with earlier windows.
+    if (signal.aborted) return;
     if (merger !== undefined) for (const { window } of windows) this.#merge(window);
     for (const sized of merger?.take(boundary).map(sizeWindow) ?? windows) {
       await this.#enqueue(sized, signal, () => this.#queue.offer(sized));

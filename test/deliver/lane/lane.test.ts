@@ -919,6 +919,26 @@ describe('windows of its own, of three of the pipeline', () => {
     expect(sums(sink)).toEqual({ '0:s0': 111, '3:s0': 111_000 });
   });
 
+  test('a replay that was ended gives nothing more to the one that is being made', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const { lane } = laneOf(clock, sink, { merger: own() });
+    void lane.run();
+    lane.startCatchUp();
+    const ended = AbortSignal.abort();
+    const { signal } = new AbortController();
+    await lane.replay([one(0)], WINDOW_MS, 1, signal);
+    lane.pause();
+    lane.resume();
+    lane.startCatchUp();
+    // The one from before the pause still reads on for a moment.
+    await lane.replay([one(1)], 2 * WINDOW_MS, 2, ended);
+    expect(lane.offeredTo).toBe(0);
+    await lane.replay([one(0), one(1), one(2)], 3 * WINDOW_MS, 3, signal);
+    await clock.pass(100);
+    expect(sums(sink)).toEqual({ '0:s0': 111 });
+  });
+
   test('I7: what is being made counts towards the backlog, if something waits', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
