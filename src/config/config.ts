@@ -1,5 +1,6 @@
 /** Turns the environment into one frozen, typed Config. Reports all errors at once. */
 
+import { isDeepStrictEqual } from 'node:util';
 import { SKETCH_SCALE } from '../aggregate/buckets.ts';
 import type { WindowShape } from '../aggregate/tiling.ts';
 import { proxyProblems } from '../base/http-agent.ts';
@@ -63,7 +64,7 @@ function checkLoops(core: CoreConfig, sinks: readonly SinkConfig[], errors: Sett
 
 /** Windows of a sink are made of whole windows of one instance. */
 function checkWindows(core: CoreConfig, sinks: readonly SinkConfig[], errors: SettingError[]): void {
-  for (const { id, windowMs } of sinks) {
+  for (const { id, windowMs, module: own, values: ownValues } of sinks) {
     if (windowMs === undefined) continue;
     const variable = `SINK_${id.toUpperCase()}_WINDOW`;
     if (windowMs % core.window !== 0) {
@@ -73,6 +74,13 @@ function checkWindows(core: CoreConfig, sinks: readonly SinkConfig[], errors: Se
     if (core.slice.of > 1) {
       const expected = 'no SLICE: with several, no instance has all windows of WINDOW that one is made of';
       errors.push({ variable, expected, got: `SLICE=${core.slice.index}/${core.slice.of}` });
+    }
+    const isSame = ({ module, values, windowMs: other = core.window }: SinkConfig) =>
+      other !== windowMs && module === own && isDeepStrictEqual(values, ownValues);
+    const same = sinks.find(isSame);
+    if (same !== undefined) {
+      const expected = `another table than that of SINK_${same.id.toUpperCase()}: rows of two lengths in one count everything twice`;
+      errors.push({ variable, expected, got: 'the same settings of the store' });
     }
   }
 }

@@ -98,6 +98,16 @@ describe('errors', () => {
     ['a window of a sink that is no multiple', { SINK_SQLITE_WINDOW: '15s' }, 'SINK_SQLITE_WINDOW'],
     ['a window of a sink that is shorter', { SINK_SQLITE_WINDOW: '5s' }, 'SINK_SQLITE_WINDOW'],
     ['a window of a sink, and slices', { SINK_SQLITE_WINDOW: '1m', SLICE: '0/2' }, 'SINK_SQLITE_WINDOW'],
+    [
+      'windows of two lengths in one table',
+      {
+        SINK_SQLITE_ENABLED: 'true',
+        SINK_OTHER_ENABLED: 'true',
+        SINK_OTHER_KIND: 'sqlite',
+        SINK_OTHER_WINDOW: '1m',
+      },
+      'SINK_OTHER_WINDOW',
+    ],
     ['overlapping subjects', { METRICS_SUBJECTS: 'metrics.>,metrics.a' }, 'METRICS_SUBJECTS'],
     ['an empty subject', { METRICS_SUBJECTS: 'a,,b' }, 'METRICS_SUBJECTS'],
     ['a subject that the server reserves', { METRICS_SUBJECTS: '$JS.>' }, 'METRICS_SUBJECTS'],
