@@ -146,6 +146,8 @@ export interface EngineEvents extends CatchUpEvents {
   sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined): void;
   /** Series of these names were folded in windows that the live path closed. */
   folded?(names: readonly FoldedName[]): void;
+  /** So many points were folded in a window of the sink's own. */
+  pointsFolded?(sink: string, points: number): void;
   /** There are running totals among the samples. */
   cumulative(): void;
   /** The sum of a counter is too large to be exact. */
@@ -552,6 +554,7 @@ export class Engine {
         },
         storeReplaced: (older) => this.#track(this.#refill(lane, older, beginnings, over)),
         unnamed: (reason) => events.storeUnnamed(id, reason),
+        folded: (points) => events.pointsFolded?.(id, points),
         receiptsChanged: (failure) => events.receiptsChanged(id, failure),
         confirmed: (window, refused, isAgain) => {
           verifier.confirmed(window, refused);

@@ -72,6 +72,18 @@ export class Reports {
     );
   }
 
+  /** One line a minute for each sink. */
+  pointsFolded(sink: string, points: number): void {
+    const heldBack = this.#seldom.admit(`folded ${sink}`, this.#clock.steady());
+    if (heldBack === undefined) return;
+    const advice =
+      'Raise MAX_SERIES or MAX_SERIES_BYTES, or drop keys with ever new values (METRICS_DROP_DIMENSIONS).';
+    this.#log.warn(
+      { sink, points, heldBack, advice },
+      'a window of the sink, as long as it is, has too many series: further ones are folded, by name',
+    );
+  }
+
   messageRejected(reason: DecodeRejection, message: Uint8Array, count: number): void {
     const held = this.#quiet.admit(`message ${reason}`, this.#clock.steady());
     if (held === undefined) return;

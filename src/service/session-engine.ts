@@ -89,6 +89,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
       reports.folded(names);
       parts.folds.add(names, systemClock.now());
     },
+    pointsFolded: (sink, points) => reports.pointsFolded(sink, points),
     cumulative: () => reports.cumulative(),
     rounded: (series, sum) => reports.rounded(series, sum),
     leftUnread: (messages) => reports.leftUnread(messages),

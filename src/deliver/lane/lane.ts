@@ -68,6 +68,8 @@ export interface LaneEvents extends Omit<WriterEvents, 'identified' | 'opened' |
   receiptsChanged?(failure: string | undefined): void;
   /** The lane has released windows and needs a replay from `next`. */
   fellBehind(): void;
+  /** So many points of a window of the pipeline were folded: the window of the sink has too many series. */
+  folded?(points: number): void;
   /**
    * Every point of the window was acknowledged, except `refused` points that were refused for good. `isAgain`: it was
    * confirmed before, and rewritten.
@@ -278,7 +280,10 @@ export class Lane {
   #merge(window: ClosedWindow): void {
     if (window.start < this.#mergedTo) return;
     this.#mergedTo = window.start + window.windowMs;
-    this.#options.merger!.add(window);
+    const merger = this.#options.merger!;
+    const before = merger.folded;
+    merger.add(window);
+    if (merger.folded > before) this.#options.events.folded?.(merger.folded - before);
   }
 
   /** Takes a window of the sink. */

@@ -939,6 +939,25 @@ describe('windows of its own, of three of the pipeline', () => {
     expect(sums(sink)).toEqual({ '0:s0': 111 });
   });
 
+  test('what is folded for lack of room is told, with the number of points', async () => {
+    const clock = new VirtualClock();
+    const folded: number[] = [];
+    const fine = Tiling.of({ ...SHAPE, maxSeries: 2, sketchScale: SKETCH_SCALE });
+    const merger = new WindowMerger(coarseTiling(fine, 3 * WINDOW_MS), fine);
+    const { lane } = laneOf(
+      clock,
+      new ScriptedSink(),
+      { merger },
+      { folded: (points) => folded.push(points) },
+    );
+    void lane.run();
+    lane.offer(sizedWindow(0, 2));
+    expect(folded).toEqual([]);
+    lane.offer(sizedWindow(1, 5));
+    lane.offer(sizedWindow(2, 3));
+    expect(folded).toEqual([3, 1]);
+  });
+
   test('I7: what is being made counts towards the backlog, if something waits', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
