@@ -284,6 +284,11 @@ export class SeriesRecords {
     return text.toString('utf8', start, start + words[word + NAME_BYTES]!);
   }
 
+  /** Returns the length in bytes of the dimensions as JSON. */
+  dimensionsBytesOf(ref: SeriesRef): number {
+    return this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + DIMENSIONS_BYTES]!;
+  }
+
   /** Returns the dimensions as canonical JSON, likewise. */
   dimensionsJsonOf(ref: SeriesRef): string {
     const { words, text } = this.#chunkOf(ref);
@@ -337,6 +342,25 @@ export class SeriesRecords {
     chunk.usedWords += words;
     this.#usedWords += words;
     return ref;
+  }
+}
+
+/** A record has at least so many words as its header, so each begins in another of these places. */
+const PLACE_BITS = Math.log2(HEADER_WORDS);
+
+/** Numbers by reference, of records with one `origin`; 0 where none was set. 128 KiB for each chunk. */
+export class RefNumbers {
+  readonly #chunks: (Int32Array | undefined)[] = [];
+
+  get(ref: SeriesRef): number {
+    const chunk = this.#chunks[chunkNumber(ref)];
+    return chunk === undefined ? 0 : chunk[(ref % CHUNK_WORDS) >>> PLACE_BITS]!;
+  }
+
+  set(ref: SeriesRef, number: number): void {
+    const of = chunkNumber(ref);
+    this.#chunks[of] ??= new Int32Array(CHUNK_WORDS >>> PLACE_BITS);
+    this.#chunks[of][(ref % CHUNK_WORDS) >>> PLACE_BITS] = number;
   }
 }
 

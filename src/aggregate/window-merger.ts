@@ -11,7 +11,7 @@ import { SKETCH_SCALE } from './buckets.ts';
 import { FIELDS, METRIC_TYPES } from './point.ts';
 import { COUNTER, GAUGE, TIMER } from './sample.ts';
 import { identify, OVERFLOW_DIMENSION, seriesOf } from './series.ts';
-import { SeriesRecords, type SeriesRef } from './series-records.ts';
+import { RefNumbers, SeriesRecords, type SeriesRef } from './series-records.ts';
 import { Sketches } from './sketch.ts';
 import type { Epoch, Tiling } from './tiling.ts';
 import { ClosedWindow, ROW_LENGTHS } from './window.ts';
@@ -19,11 +19,10 @@ import { seriesCost, WindowBudget } from './window-budget.ts';
 
 const OVERFLOW_DIMENSIONS = [[OVERFLOW_DIMENSION, 'true']] as const;
 const OVERFLOW_JSON = identify('', OVERFLOW_DIMENSIONS).dimensionsJson;
+const OVERFLOW_BYTES = Buffer.byteLength(OVERFLOW_JSON);
 
 /** What a point takes in the tables of a merged window, about, in bytes. */
 const TABLE_BYTES = 120;
-/** For so many series at most, it is kept where they are; then all are looked up again. */
-const MAX_KNOWN = 2_000_000;
 
 export class WindowMerger {
   readonly #own: Tiling;
@@ -112,8 +111,8 @@ class MergedWindow {
   readonly #weights: number[] = [];
   /** By id of a series: its point. */
   readonly #points = new Map<string, number>();
-  /** By reference in the records that the last windows shared: the point that the series goes to. */
-  #known = new Map<SeriesRef, number>();
+  /** By reference in the records that the last windows shared: what `#pointOf` returns, plus 1 if it is no ~point. */
+  #known = new RefNumbers();
   #origin: object | undefined;
   #refs = new Uint32Array(FIRST_LENGTH);
   #rows = new Uint32Array(FIRST_LENGTH);
@@ -141,18 +140,19 @@ class MergedWindow {
   /** Returns how many points were folded. */
   add(window: ClosedWindow): number {
     const { refs, records } = window;
-    if (this.#origin !== records.origin || this.#known.size > MAX_KNOWN) this.#known = new Map();
+    if (this.#origin !== records.origin) this.#known = new RefNumbers();
     this.#origin = records.origin;
     let folded = 0;
     for (let i = 0; i < refs.length; i++) {
       const ref = refs[i]!;
-      let point = this.#known.get(ref);
-      if (point === undefined) {
-        point = this.#pointOf(records, ref);
-        this.#known.set(ref, point);
+      let known = this.#known.get(ref);
+      if (known === 0) {
+        const point = this.#pointOf(records, ref);
+        known = point < 0 ? point : point + 1;
+        this.#known.set(ref, known);
       }
-      if (point < 0) folded += 1;
-      this.#addPoint(point < 0 ? ~point : point, window, i);
+      if (known < 0) folded += 1;
+      this.#addPoint(known < 0 ? ~known : known - 1, window, i);
     }
     return folded;
   }
@@ -165,7 +165,8 @@ class MergedWindow {
     const type = records.typeOf(ref);
     const cost = seriesCost(type, records.textBytesOf(ref));
     const add = () => this.#records.addFrom(records, ref);
-    if (records.dimensionsJsonOf(ref) === OVERFLOW_JSON) {
+    const mayBe = records.dimensionsBytesOf(ref) === OVERFLOW_BYTES;
+    if (mayBe && records.dimensionsJsonOf(ref) === OVERFLOW_JSON) {
       const point = this.#enterOverflow(id, type, cost, add);
       return point ?? ~this.#pointOfAll(type);
     }
@@ -180,7 +181,7 @@ class MergedWindow {
     const series = seriesOf(identify(name, OVERFLOW_DIMENSIONS), METRIC_TYPES[type]!);
     const known = this.#points.get(series.id);
     if (known !== undefined) return known;
-    const cost = seriesCost(type, Buffer.byteLength(name) + Buffer.byteLength(OVERFLOW_JSON));
+    const cost = seriesCost(type, Buffer.byteLength(name) + OVERFLOW_BYTES);
     const point = this.#enterOverflow(series.id, type, cost, () => this.#records.add(series));
     return point ?? this.#pointOfAll(type);
   }

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { makeSeries } from '../../src/aggregate/series.ts';
-import { SeriesObjects, SeriesRecords } from '../../src/aggregate/series-records.ts';
+import { RefNumbers, SeriesObjects, SeriesRecords } from '../../src/aggregate/series-records.ts';
 
 const text = fc.string({ unit: 'binary', minLength: 1, maxLength: 12 });
 const seriesArbitrary = fc
@@ -38,6 +38,10 @@ test('many series, some larger than a chunk: memory is added, and what is there 
   for (let i = 0; i < refs.length; i += 97) expect(records.series(refs[i]!)).toEqual(make(i));
   expect(records.series(refs[5000]!)).toEqual(make(5000));
   expect(new Set(refs).size).toBe(refs.length);
+  const numbers = new RefNumbers();
+  expect(refs.every((ref) => numbers.get(ref) === 0)).toBe(true);
+  for (const [i, ref] of refs.entries()) numbers.set(ref, i - 10_000);
+  expect(refs.map((ref) => numbers.get(ref))).toEqual(refs.map((_, i) => i - 10_000));
 });
 
 test('a part has what is needed to read some of the records, and keeps no other memory', () => {
