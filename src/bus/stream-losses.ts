@@ -37,7 +37,10 @@ export interface LossFacts {
   readonly now: number;
 }
 
-type Wanted = Pick<CoreConfig, 'maxMessageBytes' | 'metricsStreamMaxAge' | 'metricsFormat'>;
+interface Wanted extends Pick<CoreConfig, 'maxMessageBytes' | 'metricsStreamMaxAge' | 'metricsFormat'> {
+  /** The longest windows of a sink, if any has windows of its own. */
+  readonly longestWindowMs?: number | undefined;
+}
 
 /** A limit that what is published uses up. */
 interface Store {
@@ -98,7 +101,7 @@ export function lossesOf(facts: LossFacts, wanted: Wanted): Loss[] {
     incrementsProblem(incrementsOf(facts.info.config), wanted),
     ...sizes(facts, wanted),
     fullSubject(facts.info),
-    shortAge(facts.info),
+    shortAge(facts.info, wanted),
     inMemory(facts.info),
     deduplication(facts.info),
   ];
@@ -257,10 +260,20 @@ function fullSubject({ config }: StreamInfo): Loss | undefined {
   );
 }
 
-function shortAge({ config: { max_age: age } }: StreamInfo): Loss | undefined {
+function shortAge(
+  { config: { max_age: age } }: StreamInfo,
+  { longestWindowMs = 0 }: Wanted,
+): Loss | undefined {
+  const removed = `messages are removed after ${seconds(age / nanos(SECOND_MS))} (max_age)`;
+  // After a restart near the end of a window, all of it is read again.
+  if (age > 0 && age < nanos(2 * longestWindowMs))
+    return later(
+      `${removed}, and windows of a sink are ${seconds(longestWindowMs / SECOND_MS)} long`,
+      'Raise max_age of the stream to twice the longest SINK_<ID>_WINDOW at least: after a restart, a window is made anew from its start.',
+    );
   if (age <= 0 || age >= nanos(HOUR_MS)) return undefined;
   return later(
-    `messages are removed after ${seconds(age / nanos(SECOND_MS))} (max_age)`,
+    removed,
     'Raise max_age of the stream: a service or a store that is away for longer misses messages.',
   );
 }

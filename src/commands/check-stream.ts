@@ -7,6 +7,7 @@ import { hasCounters, NO_COUNTERS } from '../bus/increments.ts';
 import { tryReading } from '../bus/read/trial.ts';
 import { describeStream, overlapping, type StreamFacts, streamExists } from '../bus/stream.ts';
 import { findLosses } from '../bus/stream-losses.ts';
+import type { Config } from '../config/config.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
 import { type Finding, failed } from './check-finding.ts';
 
@@ -58,10 +59,11 @@ export async function checkReading(bus: Bus, core: CoreConfig): Promise<Finding>
 }
 
 /** What may be published and not stored. It fails only if that is so now, and warns if there is something to do. */
-export async function checkLimits(bus: Bus, core: CoreConfig): Promise<Finding> {
+export async function checkLimits(bus: Bus, { core, sinks }: Config): Promise<Finding> {
   const what = LIMITS_NAME;
   try {
-    const found = await findLosses(bus, core);
+    const longestWindowMs = Math.max(0, ...sinks.map(({ windowMs = 0 }) => windowMs));
+    const found = await findLosses(bus, { ...core, longestWindowMs });
     if (found === undefined) return { what, state: 'ok', detail: 'there is no stream yet', advice: '' };
     const { losses, unknown } = found;
     const details = losses.map(({ detail }) => detail);

@@ -57,6 +57,16 @@ test('a limit that max_age keeps from being reached is no loss', () => {
   expect(details(facts({}, HOUR, room(25_000_000)))).toEqual([]);
 });
 
+test('max_age that is short for the longest windows of a sink', () => {
+  const wanted = (hours: number) =>
+    lossesOf(facts(), { ...WANTED, longestWindowMs: hours * HOUR }).map(({ detail }) => detail);
+  expect(wanted(12)).toEqual([]);
+  expect(wanted(24)).toEqual([
+    'messages are removed after 24 h (max_age), and windows of a sink are 24 h long',
+  ]);
+  expect(lossesOf(facts({ max_age: 0 }), { ...WANTED, longestWindowMs: 24 * HOUR })).toEqual([]);
+});
+
 test('a limit that is reached before max_age', () => {
   expect(details(facts({ max_bytes: 12_000_000 }))).toEqual([
     'max_bytes (12 MB) leaves about the last 12 h, not 24 h',

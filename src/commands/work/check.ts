@@ -143,7 +143,7 @@ async function* checkBus(
     const found = await checkStream(bus, config.core);
     yield found;
     if (found.state !== 'failed') {
-      yield await checkLimits(bus, config.core);
+      yield await checkLimits(bus, config);
       yield await checkReading(bus, config.core);
     }
     yield await checkCheckpoints(bus, config, stores);
