@@ -222,6 +222,8 @@ export interface SinkStatus {
   /** The last point that was rejected for good; null if there was none. */
   readonly lastRejected: RejectedExample | null;
   readonly dropped: number;
+  /** Points that were folded because a window of the sink's own had too many series. */
+  readonly folded: number;
   readonly retries: Counts;
   readonly checkpointFailures: number;
   readonly overflows: number;

@@ -349,6 +349,13 @@ const SHOWN: readonly Shown[] = [
   },
   {
     kind: 'counter',
+    name: 'fanout_sink_points_folded_total',
+    help: 'Points that were folded because a window of the sink, longer than WINDOW, had too many series.',
+    labels: ['sink'],
+    of: perSink((sink) => sink.folded),
+  },
+  {
+    kind: 'counter',
     name: 'fanout_sink_retries_total',
     help: 'Failed writes that are tried again, by reason.',
     labels: ['sink', 'reason'],

@@ -160,6 +160,7 @@ function sinkTotalsOf({ lane: { stats }, keeper, verifier, sweep }: Engine['lane
     writtenBytes: stats.writtenBytes,
     rejected: Object.fromEntries<number>(stats.rejected),
     dropped: stats.dropped,
+    folded: stats.folded,
     retries: Object.fromEntries<number>(stats.retries),
     checkpointFailures: keeper?.failures ?? 0,
     overflows: stats.overflows,

@@ -103,6 +103,7 @@ test('the list has every checkpoint, and says which are not in use here', async 
       store: expect.stringMatching(/-/),
       skipped: [],
       choices: [],
+      windowMs: null,
       savedAt: expect.stringMatching(/Z$/),
       unreadable: null,
     },

@@ -46,6 +46,8 @@ export type LaneState = 'opening' | 'live' | 'catching_up' | 'paused' | 'stopped
 export interface LaneStats extends Readonly<WriterStats> {
   /** Points given up for lack of room, when nothing can be read again (core mode). */
   readonly dropped: number;
+  /** Points that were folded because a window of the sink's own had too many series. */
+  readonly folded: number;
   /** How often the lane exceeded its backlog and left its windows to replay. */
   readonly overflows: number;
   /** See `LaneSink`. */
@@ -182,6 +184,7 @@ export class Lane {
     return {
       ...this.#writer.stats,
       dropped: this.#dropped,
+      folded: this.#options.merger?.folded ?? 0,
       overflows: this.#overflows,
       stalls,
       refills: this.#refills,

@@ -955,7 +955,7 @@ describe('windows of its own, of three of the pipeline', () => {
     expect(folded).toEqual([]);
     lane.offer(sizedWindow(1, 5));
     lane.offer(sizedWindow(2, 3));
-    expect(folded).toEqual([3, 1]);
+    expect([folded, lane.stats.folded]).toEqual([[3, 1], 4]);
   });
 
   test('I7: what is being made counts towards the backlog, if something waits', async () => {
