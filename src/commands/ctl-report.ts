@@ -24,9 +24,10 @@ export interface Outcome {
 }
 
 export function outcomesJson(outcomes: readonly Outcome[]): string {
-  const answers = outcomes.map(({ reply: { instance, via, body }, task }) => ({
+  const answers = outcomes.map(({ reply: { instance, via, body, otherBus }, task }) => ({
     ...(body ?? { instance, ok: false, error: { code: 'no_answer', message: 'it did not answer in time' } }),
     via,
+    ...(otherBus === undefined ? {} : { otherBus }),
     ...(task === undefined ? {} : { task: task === 'unknown' ? null : task }),
   }));
   return `${printableJson({ answers }, 2)}\n`;
@@ -50,8 +51,18 @@ export function outcomesText(operation: OperationName, outcomes: readonly Outcom
       if (others.length > 0) parts.push(outcomeTable(others, width));
     }
   }
+  parts.push(...otherBusTexts(answered.map(({ reply }) => reply)));
   if (refused.length > 0) parts.push(outcomeTable(refused, width));
   return `${parts.join('\n\n')}\n`;
+}
+
+/** An answer from another bus must not pass for one from this. */
+export function otherBusTexts(replies: readonly Reply[]): string[] {
+  return replies.flatMap(({ instance, otherBus }) =>
+    otherBus === undefined
+      ? []
+      : [printable(`${instance}: is on ANOTHER BUS, ${otherBus.join(',')}, not on that of NATS_URL here.`)],
+  );
 }
 
 function titled({ reply: { instance, via } }: Outcome, text: string): string {

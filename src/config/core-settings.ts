@@ -8,8 +8,9 @@ import { OTLP_ATTRIBUTES } from '../decode/otlp.ts';
 import { NAME_TAGS, type NameTags } from '../decode/statsd.ts';
 import { setting } from '../settings/builders.ts';
 import type { Values } from '../settings/setting.ts';
-import { MASK, maskUrl } from '../settings/url-secrets.ts';
+import { MASK } from '../settings/url-secrets.ts';
 import { parseAllowedHosts } from './allowed-hosts.ts';
+import { shownBusUrls, withScheme } from './bus-urls.ts';
 import { parseCallbackHosts } from './callback-hosts.ts';
 import { rules } from './rule-setting.ts';
 import { CONTROL_SOCKET_EXPECTED, parseControlSocket } from './socket-path.ts';
@@ -34,11 +35,7 @@ export const CORE_SETTINGS = {
     parseServers,
     'NATS servers, comma-separated, such as nats://host:4222, with %25 for a % in a password',
     { meaning: 'NATS servers, comma-separated', default: 'nats://127.0.0.1:4222' },
-    (text) =>
-      text
-        .split(',')
-        .map((url) => maskUrl(withScheme(url.trim())) ?? '***')
-        .join(','),
+    (text) => shownBusUrls(text.split(',')).join(','),
   ),
   natsUser: setting.text({ meaning: 'user to sign in as' }),
   natsPassword: setting.secret({ meaning: 'password of that user' }),
@@ -324,10 +321,6 @@ function isEncoded(text: string): boolean {
   } catch {
     return false;
   }
-}
-
-function withScheme(server: string): string {
-  return server.includes('://') ? server : `nats://${server}`;
 }
 
 const SUBJECT = /^(?:[^\s.*>$]+|\*)(?:\.(?:[^\s.*>]+|\*))*(?:\.>)?$/;

@@ -5,7 +5,7 @@ import { printable } from '../base/printable.ts';
 import type { Bus } from '../bus/connect.ts';
 import { EVERY_INSTANCE } from '../bus/control.ts';
 import { askAll, askInstance, hearTasks, instancesOnBus } from '../bus/control-client.ts';
-import type { AnswerBody } from './controller.ts';
+import type { AnswerBody, Via } from './controller.ts';
 import type { OperationName } from './request.ts';
 import type { TaskReport } from './tasks.ts';
 
@@ -21,8 +21,10 @@ const MAX_REASON_CHARACTERS = 300;
 /** The answer of one instance. Without a body, the instance is present but did not answer. */
 export interface Reply {
   readonly instance: string;
-  readonly via: 'bus' | 'http' | 'socket';
+  readonly via: Via;
   readonly body: AnswerBody | undefined;
+  /** The servers of the instance's bus, if nobody asked for it and it is on another one than NATS_URL says here. */
+  readonly otherBus?: readonly string[] | undefined;
 }
 
 export interface Way {

@@ -29,7 +29,7 @@ export class ControlPlane {
       identity: { instance, pipeline, slice: `${slice.index}/${slice.of}` },
       operations: OPERATIONS,
       replyPrefixes: controlReplyPrefixes,
-      handle: (operation: string, request: Uint8Array) => this.#controller.handle(operation, request),
+      handle: (operation: string, request: Uint8Array) => this.#controller.handle(operation, request, 'bus'),
     };
     this.#presence = new Presence(config, onBus, clock, log);
     const secrets = () => secretsOf(config, process.env);

@@ -14,6 +14,7 @@ import { asRefusal, Refusal } from './refusal.ts';
 import {
   type ControlRequest,
   isOperation,
+  isRead,
   OPERATIONS,
   type OperationName,
   parseRequest,
@@ -23,15 +24,6 @@ import {
 import { type TaskReport, Tasks, type Work } from './tasks.ts';
 
 const DEFAULT_PROFILE_SECONDS = 10;
-/** Operations that change nothing, nor take long. */
-const READS: readonly OperationName[] = [
-  'status',
-  'config',
-  'query',
-  'cardinality',
-  'checkpoint.list',
-  'task.status',
-];
 /** The same operation is logged once per this interval. */
 const REPEAT_LOG_MS = 1000;
 
@@ -76,6 +68,9 @@ export interface ControlOnBus {
   /** Publishes the report. Never rejects. */
   tell(report: TaskReport): Promise<void>;
 }
+
+/** How a request came. */
+export type Via = 'bus' | 'http' | 'socket';
 
 /** One answer: JSON, and an HTTP status. */
 export interface ControlAnswer {
@@ -135,7 +130,7 @@ export class Controller {
   /**
    * Answers a request. Never throws, nor rejects. Undefined if the request is for another pipeline: it gets no answer.
    */
-  handle(operation: string, bytes: Uint8Array): MaybeLater<ControlAnswer | undefined> {
+  handle(operation: string, bytes: Uint8Array, via: Via): MaybeLater<ControlAnswer | undefined> {
     try {
       if (!isOperation(operation)) {
         const known = Object.keys(OPERATIONS).join(', ');
@@ -147,7 +142,7 @@ export class Controller {
       const request = parseRequest(operation, bytes, this.#options.clock.now());
       const { pipeline } = this.#options.config.core;
       if (request.pipeline !== undefined && request.pipeline !== pipeline) return undefined;
-      this.#log(request);
+      this.#log(request, via);
       const perform = this.#performers[operation] as (request: ControlRequest) => unknown;
       const result = perform(request);
       if (!(result instanceof Promise)) return this.answer(200, { ok: true, result });
@@ -332,9 +327,9 @@ export class Controller {
   }
 
   /** Logs requests that change something, so that the cause can be found afterwards. */
-  #log(request: ControlRequest): void {
+  #log(request: ControlRequest, via: Via): void {
     const { operation, ...fields } = request;
-    if (READS.includes(operation)) return;
+    if (isRead(operation)) return;
     const held = this.#quiet.admit(operation, this.#options.clock.steady());
     if (held === undefined) return;
     // The path and the query of a callback may be a secret.
@@ -343,7 +338,7 @@ export class Controller {
       return [key, typeof value === 'number' && key !== 'seconds' ? new Date(value).toISOString() : value];
     });
     this.#options.log.info(
-      { operation, ...Object.fromEntries(shown), heldBack: held },
+      { operation, via, ...Object.fromEntries(shown), heldBack: held },
       'control request received',
     );
   }

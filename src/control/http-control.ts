@@ -44,7 +44,8 @@ async function answerOf(
     if (request.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() !== TYPE)
       throw new Refusal('bad_content_type', `the content-type must be ${TYPE}`);
     const isMeant = target === EVERY_INSTANCE || target === instance;
-    const answer = isMeant ? await controller.handle(operation, bodyOf(request)) : undefined;
+    const via = entrance === 'tcp' ? 'http' : entrance;
+    const answer = isMeant ? await controller.handle(operation, bodyOf(request), via) : undefined;
     if (answer === undefined) throw new Refusal('unknown_instance', 'another instance runs at this address');
     return answer;
   } catch (error) {

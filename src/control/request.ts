@@ -158,6 +158,20 @@ export function questionOf(request: RequestOf<'query'>): RecentQuestion {
   return { name, where: filters, by: [...new Set(request.by)], last, from, to, only: ranges, sketches };
 }
 
+/** Operations that change nothing, nor take long. */
+const READS: readonly OperationName[] = [
+  'status',
+  'config',
+  'query',
+  'cardinality',
+  'checkpoint.list',
+  'task.status',
+];
+
+export function isRead(operation: OperationName): boolean {
+  return READS.includes(operation);
+}
+
 export function isOperation(name: string): name is OperationName {
   return Object.hasOwn(OPERATIONS, name);
 }

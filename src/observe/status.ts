@@ -29,7 +29,7 @@ export interface Status {
   /** Has left the bus, or is leaving it, on request. */
   readonly detached: boolean;
   readonly control: ControlStatus;
-  readonly bus: { readonly connected: boolean; readonly reconnects: number; readonly server: string };
+  readonly bus: BusStatus;
   readonly source: SourceStatus;
   readonly messages: MessageStatus;
   readonly samples: SampleStatus;
@@ -37,6 +37,15 @@ export interface Status {
   readonly topNames: readonly TopName[];
   readonly windows: WindowStatus;
   readonly sinks: readonly SinkStatus[];
+}
+
+export interface BusStatus {
+  readonly connected: boolean;
+  readonly reconnects: number;
+  /** The one that it is connected to; empty if it is not. */
+  readonly server: string;
+  /** NATS_URL, without secrets. */
+  readonly urls: readonly string[];
 }
 
 export interface ControlStatus {

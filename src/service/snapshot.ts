@@ -5,6 +5,7 @@ import { VERSION } from '../base/version.ts';
 import type { Bus } from '../bus/connect.ts';
 import { ANSWERS } from '../bus/read/answers.ts';
 import { NO_WATCH } from '../bus/read/watch.ts';
+import { shownBusUrls } from '../config/bus-urls.ts';
 import { type Config, windowShape } from '../config/config.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { storeAddress } from '../config/store-address.ts';
@@ -93,6 +94,7 @@ export function snapshot(parts: Parts, now: number): Status {
       connected: bus?.connected ?? false,
       reconnects: parts.totals.reconnects,
       server: bus?.server ?? '',
+      urls: shownBusUrls(core.natsUrl),
     },
     source: sourceStatus(parts, counts, now),
     messages: {

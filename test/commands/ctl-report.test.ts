@@ -13,7 +13,7 @@ const statusText = async (differences: Partial<Status>) =>
   shown('status', { ...(await statusOf([sinkStatus()])), ...differences, instance: 'one' });
 
 test('of an instance that is not ready, ctl status says why', async () => {
-  const noBus = { ready: false, bus: { connected: false, reconnects: 0, server: '' } };
+  const noBus = { ready: false, bus: { connected: false, reconnects: 0, server: '', urls: [] } };
   expect(await statusText(noBus)).toMatch(
     /\n\none: The bus cannot be reached\. Nothing is read until it is back\.\n$/,
   );

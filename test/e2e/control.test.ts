@@ -384,6 +384,71 @@ describe('over HTTP, without a token', () => {
   });
 });
 
+test('an instance of another bus, found by its socket, is shown as such, and nothing of it is changed', async () => {
+  const other = await startNats();
+  try {
+    const elsewhere = { ...env, NATS_URL: other.url };
+    const shown = await ctl(elsewhere, 'status');
+    expect(shown, shown.stderr).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining(`${instance}: is on ANOTHER BUS, ${nats.url}, `),
+    });
+    for (const all of [
+      ['detach', '--all'],
+      ['pause', 'hole', '--instance', instance],
+    ]) {
+      const refused = await ctl(elsewhere, ...all, '--json');
+      expect(refused, refused.stderr).toMatchObject({
+        code: 1,
+        answers: [{ instance, ok: false, via: 'socket', otherBus: [nats.url], error: { code: 'other_bus' } }],
+      });
+      const { message } = refused.answers[0].error;
+      for (const word of [nats.url, other.url, '--url', 'NATS_URL']) expect(message).toContain(word);
+    }
+    const { detached, bus, sinks: now } = await service.status();
+    expect([detached, bus.urls, now.map(({ paused }) => paused)]).toEqual([
+      false,
+      [nats.url],
+      [false, false],
+    ]);
+    const read = await ctl(elsewhere, 'config', '--json');
+    expect(read).toMatchObject({ code: 0, answers: [{ instance, otherBus: [nats.url] }] });
+  } finally {
+    await other.stop();
+  }
+  // Under another name of this machine, it is the same bus.
+  const same = { ...env, NATS_URL: nats.url.replace('127.0.0.1', 'localhost') };
+  const known = await ctl(same, 'status', '--json');
+  expect(known.answers.map(({ otherBus }) => otherBus)).toEqual([undefined]);
+});
+
+test('the log line of a request says how it came', async () => {
+  const logged = (via: string) =>
+    new RegExp(`"operation":"sink.resume","via":"${via}".*control request received`).test(
+      service.output.stderr,
+    );
+  // The same operation is logged once a second.
+  await eventually('over the bus', async () => {
+    await request('sink.resume', { sink: 'hole' });
+    return logged('bus');
+  });
+  const path = `http://127.0.0.1/control/${instance}/sink.resume`;
+  await eventually('over the socket', async () => {
+    await askOverHttp(path, {
+      method: 'POST',
+      body: '{"sink":"hole"}',
+      headers: { 'content-type': 'application/json' },
+      socketPath: findControlSocket({
+        controlSocket: 'auto',
+        pipeline: 'default',
+        httpPort: Number(env.HTTP_PORT),
+      }),
+      signal: AbortSignal.timeout(LIMIT_MS),
+    });
+    return logged('socket');
+  });
+});
+
 test('a pause ends with the process, as the log says', async () => {
   await request('sink.pause', { sink: 'sqlite' });
   expect(await service.stop()).toBe(0);

@@ -6,6 +6,7 @@ import type { Reply } from '../../control/client.ts';
 import { type InstanceAnswer, type MergedAnswer, rangesInWords, together } from '../../recent/merge.ts';
 import type { AnswerGroup, RecentAnswer, Sum } from '../../recent/question.ts';
 import type { DimensionFilter } from '../../tap/filters.ts';
+import { otherBusTexts } from '../ctl-report.ts';
 import { print, warn } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { cutLines, renderTable } from '../terminal/table.ts';
@@ -51,7 +52,7 @@ async function askAbout(name: string | undefined, options: AskOptions): Promise<
   const asking = { operation: 'query', unaddressed: 'all' } as const;
   const { way, replies } = await askInstances({ ...asking, request: question }, options, config);
   const first = answersOf(replies);
-  warn(refusalsOf(replies));
+  warn([...refusalsOf(replies), ...otherBusTexts(replies)]);
   const silent = replies.filter(({ body }) => body === undefined).map(({ instance }) => instance);
   if (first.length === 0) return undefined;
   return await together(first, silent, async ({ instance, only }, range) => {

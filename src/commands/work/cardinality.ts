@@ -2,6 +2,7 @@ import { amount } from '../../base/number-format.ts';
 import { printable, printableJson } from '../../base/printable.ts';
 import { loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import type { CardinalityAnswer, Spread } from '../../recent/cardinality.ts';
+import { otherBusTexts } from '../ctl-report.ts';
 import { print, warn } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { renderTable } from '../terminal/table.ts';
@@ -21,6 +22,7 @@ export default async function runCardinality(options: CardinalityOptions): Promi
   const answers = replies.flatMap(({ instance, body }) =>
     body?.ok ? [{ instance, answer: body.result as CardinalityAnswer }] : [],
   );
+  warn(otherBusTexts(replies));
   for (const { instance, body } of replies) {
     if (body === undefined) warn([`${instance} did not answer in time`]);
     else if (!body.ok) warn([printable(`${instance}: ${body.error.message}`)]);

@@ -4,11 +4,13 @@ import { createLog } from '../../base/log.ts';
 import { BusError } from '../../bus/bus-error.ts';
 import { type Bus, connect } from '../../bus/connect.ts';
 import { EVERY_INSTANCE } from '../../bus/control.ts';
+import { meanSameBus, shownBusUrls } from '../../config/bus-urls.ts';
 import type { Config } from '../../config/config.ts';
 import { localUrl } from '../../config/local-url.ts';
 import { BusWay, HttpWay, type Reply, type Way } from '../../control/client.ts';
 import { findControlSocket } from '../../control/control-socket.ts';
-import { OPERATIONS, type OperationName } from '../../control/request.ts';
+import { isRead, OPERATIONS, type OperationName } from '../../control/request.ts';
+import type { Status } from '../../observe/status.ts';
 
 /** Which instances are meant. */
 export interface Addressed {
@@ -62,7 +64,7 @@ export async function askInstances(
   const isComplete = found.length > 0 && operation !== 'status' && operation !== 'attach';
   const { way: local, replies: answers } = isComplete
     ? { way: undefined, replies: [] }
-    : await askLocally(config, timeoutMs, (way) => way.ask(target, operation, request));
+    : await askLocally(config, timeoutMs, (way) => askUnlessElsewhere(way, target, asking, config));
   const own = answers.filter(
     ({ instance, body }) =>
       isOf(body, instance, target) && !found.some((other) => other.instance === instance),
@@ -93,6 +95,31 @@ async function askLocally(
     }
   }
   return { way: undefined, replies: [] };
+}
+
+/**
+ * An instance that is found by its socket or its port need not be on the bus that this environment names. Then it is
+ * only asked for what changes nothing. One of an older version does not tell its bus.
+ */
+async function askUnlessElsewhere(
+  way: HttpWay,
+  target: string,
+  { operation, request }: InstanceAsking,
+  { core }: Config,
+): Promise<Reply[]> {
+  const [reply] = await way.ask(target, 'status', {});
+  if (reply?.body?.ok !== true) return await way.ask(target, operation, request);
+  const { urls } = (reply.body.result as Status).bus as Partial<Status['bus']>;
+  const otherBus = urls === undefined || meanSameBus(urls, core.natsUrl) ? undefined : urls;
+  if (otherBus === undefined || isRead(operation)) {
+    const replies = operation === 'status' ? [reply] : await way.ask(target, operation, request);
+    return replies.map((one) => ({ ...one, otherBus }));
+  }
+  const { instance, pipeline } = reply.body;
+  const message = `nothing was done: this instance is on another bus, ${otherBus.join(',')}, and NATS_URL here is ${shownBusUrls(core.natsUrl).join(',')}. If it is meant, set NATS_URL to its bus, or give --url.`;
+  return [
+    { ...reply, otherBus, body: { instance, pipeline, ok: false, error: { code: 'other_bus', message } } },
+  ];
 }
 
 /** The instance at the local address may not be one that was asked for. Then its refusal is not worth showing. */
