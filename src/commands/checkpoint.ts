@@ -22,7 +22,7 @@ A sink goes on at its checkpoint, which says which windows its store has. The ch
 the bus, a key for each sink and slice. Nothing else is needed to look at them, to remove them and to move them.`;
 /** For the commands that change something. */
 const CHANGING = `
-Without --yes it only says what would happen. Stop all instances of the pipeline before: one that runs writes its own
+Without --yes it only says what would happen. Stop all instances with the sink before: one that runs writes its own
 checkpoint over yours. It asks on the bus which ones run, and refuses while there are any, or if it may not ask. An
 instance with CONTROL_ENABLED=false does not answer. What somebody else writes meanwhile is never overwritten.`;
 const CHANGE_EXIT: readonly HelpRow[] = [

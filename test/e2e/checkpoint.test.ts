@@ -151,6 +151,20 @@ test('while an instance runs, or nobody can say, a change is refused; forced, th
   await eventually('the instance goes on', async () => (await stored()).next > before.next);
 });
 
+test('a sink that no running instance has is no reason to stop them', async () => {
+  const saved = await bucket.get(KEY);
+  const hole = { SINK_HOLE_ENABLED: 'true', SINK_HOLE_KIND: 'blackhole' };
+  await start({ SINK_SQLITE_ENABLED: 'false', ...hole });
+  await eventually('control is on the bus', async () => (await service!.status()).control.onBus);
+  const shown = await checkpoint(['reset', '--sink', 'sqlite']);
+  expect(shown.stdout).not.toContain('running');
+  const done = await checkpoint(['reset', '--sink', 'sqlite', '--yes', '--json']);
+  expect(done, done.stderr).toMatchObject({ code: 0, report: { done: true, instances: [] } });
+  expect((await bucket.get(KEY))!.operation).not.toBe('PUT');
+  await bucket.put(KEY, saved!.value);
+  await bucket.delete('default.hole.0-1');
+});
+
 test('set back, everything from there on is written again, and no more of the stream is read than that', async () => {
   expect(inStore(`DELETE FROM points WHERE window_start >= ${middle()}`)).toBeGreaterThan(0);
   const { next } = await stored();

@@ -5,7 +5,7 @@ import { printableJson } from '../../base/printable.ts';
 import { endProcess } from '../../base/process-end.ts';
 import { BusError } from '../../bus/bus-error.ts';
 import { type Bus, connect } from '../../bus/connect.ts';
-import { instancesOnBus, type KnownInstance } from '../../bus/control-client.ts';
+import { askInstance, instancesOnBus, type KnownInstance } from '../../bus/control-client.ts';
 import { editCheckpoints, keptCheckpoints } from '../../bus/kv/checkpoint-keys.ts';
 import { pipelineTiling } from '../../bus/kv/window-shapes.ts';
 import { type Config, loadConfig } from '../../config/config.ts';
@@ -14,6 +14,9 @@ import { planChange } from '../../service/plan-change.ts';
 import { changeText, listText } from '../checkpoint-report.ts';
 import { print } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
+
+/** How long an instance has to say which sinks it has. */
+const ANSWER_MS = 5_000;
 
 export interface ListOptions {
   readonly sink?: string;
@@ -59,7 +62,7 @@ export async function changeCheckpoints(
   const change = await planChange(bus, config, tiling, { sink, slice }, to);
   // A service never writes over what it cannot read. Once that is gone, it goes on by itself.
   const isSafe = change.edits.every(({ kept }) => kept.content.unreadable !== undefined);
-  const running = await runningInstances(bus, config);
+  const running = await writingInstances(bus, config, sink);
   const isDone = options.yes === true && change.edits.length > 0;
   if (isDone) {
     if (!isSafe && options.force !== true) refuseWhile(running);
@@ -98,11 +101,27 @@ async function open(command: Command): Promise<{ readonly config: Config; readon
   return { config, bus };
 }
 
-/** Resolves to the instances that run, or to the reason why that is not known. */
-async function runningInstances(bus: Bus, { core }: Config): Promise<readonly KnownInstance[] | string> {
+/**
+ * Resolves to the instances that may write checkpoints of the sink, or to the reason why they are not known: those that
+ * run, but for those that say that they have no such sink.
+ */
+async function writingInstances(
+  bus: Bus,
+  { core }: Config,
+  sink: string,
+): Promise<readonly KnownInstance[] | string> {
   if (!core.controlEnabled) return 'CONTROL_ENABLED=false: no instance of this pipeline answers';
   try {
-    return await instancesOnBus(bus, core.pipeline);
+    const all = await instancesOnBus(bus, core.pipeline);
+    const request = JSON.stringify({ pipeline: core.pipeline });
+    const lacking = await Promise.all(
+      all.map(async ({ instance }) => {
+        const answer = await askInstance(bus, instance, 'config', request, ANSWER_MS);
+        const { result } = (answer ?? {}) as { readonly result?: { readonly sinks?: unknown } };
+        return Array.isArray(result?.sinks) && !result.sinks.includes(sink);
+      }),
+    );
+    return all.filter((_, i) => !lacking[i]);
   } catch (error) {
     if (error instanceof BusError) return error.message;
     throw error;
@@ -120,7 +139,7 @@ function refuseWhile(running: readonly KnownInstance[] | string): void {
   if (running.length === 0) return;
   const names = running.map(({ instance, slice }) => `${instance} (slice ${slice})`).join(', ');
   throw new BusError(
-    `instances of the pipeline run: ${names}; nothing was changed`,
+    `instances of the pipeline run, with this sink or without a word about it: ${names}; nothing was changed`,
     'Stop them first: an instance that runs writes its own checkpoint over this one. With --force it is done all the same.',
   );
 }
