@@ -24,3 +24,6 @@ export class StreamUnfit extends BusError {}
  * may remove it.
  */
 export class UnreadableCheckpoint extends BusError {}
+
+/** It is a checkpoint, of windows of another length than the sink has now. */
+export class OtherWindows extends UnreadableCheckpoint {}

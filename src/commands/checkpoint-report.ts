@@ -78,10 +78,23 @@ export function changeText(facts: ChangeFacts, words: ChangeWords): string {
     done ? `${title}: done.` : `${title}: a dry run, nothing was changed. With --yes:`,
     ...changes.map((change) => `  ${editText(change)}`),
     ...sameEffects(slices).flatMap((same) => effectText(same, facts, words).map((line) => `  ${line}`)),
+    ...otherLengthText(facts).map((line) => `  ${line}`),
     ...words.warnings.map((line) => `  ${line}`),
     ...(done ? [] : ['Add --yes to do it.']),
   ];
   return `${lines.map(printable).join('\n')}\n`;
+}
+
+/** An instance of an older version does not tell it. */
+function otherLengthText({ otherLength }: ChangeFacts): string[] {
+  if (!otherLength) return [];
+  const [had, has] = [otherLength.hadMs, otherLength.hasMs].map((ms) =>
+    ms === null ? 'the length of WINDOW' : `${ms / 1000} s`,
+  );
+  return [
+    `the store still has windows of ${had}, and gets windows of ${has}:`,
+    'empty its table or give it another, or sums count twice',
+  ];
 }
 
 function editText({ key, from, to }: ChangeFacts['changes'][number]): string {

@@ -53,11 +53,21 @@ export interface AskedChange {
   readonly instances: readonly string[] | null;
 }
 
+/** How long the windows are that the store has, and those that it gets; null: as long as those of the pipeline. */
+export interface OtherLength {
+  readonly hadMs: number | null;
+  readonly hasMs: number | null;
+}
+
 export type ChangeFacts = ReturnType<typeof changeFacts>;
 export type PlaceFacts = ChangeFacts['slices'][number]['after'];
 export type RangeFacts = NonNullable<ChangeFacts['slices'][number]['again']>;
 
-export function changeFacts(asked: AskedChange, { edits, effects }: CheckpointChange, tiling: Tiling) {
+export function changeFacts(
+  asked: AskedChange,
+  { edits, effects, otherLength }: CheckpointChange & { readonly otherLength?: OtherLength | undefined },
+  tiling: Tiling,
+) {
   const { verb, sink, pipeline, start, isDone, instances } = asked;
   const range = (windows: WindowRange | undefined) =>
     windows === undefined
@@ -88,6 +98,7 @@ export function changeFacts(asked: AskedChange, { edits, effects }: CheckpointCh
     start: startText(start),
     changes,
     slices,
+    otherLength: otherLength ?? null,
     instances,
   };
 }

@@ -4,7 +4,7 @@ import type { FoldedName } from '../aggregate/folded-names.ts';
 import type { Point, Series } from '../aggregate/point.ts';
 import type { Clock } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
-import { BucketGone, type BusError, UnreadableCheckpoint } from '../bus/bus-error.ts';
+import { BucketGone, type BusError, OtherWindows, UnreadableCheckpoint } from '../bus/bus-error.ts';
 import type { Bus } from '../bus/connect.ts';
 import { SAME_NAMES_ADVICE } from '../bus/kv/checkpoints.ts';
 import { publishRejected } from '../bus/rejected.ts';
@@ -131,11 +131,13 @@ export class Reports {
   }
 
   /** The sink is stopped. The others go on. */
-  checkpointUnreadable(sink: string, { message, advice }: BusError): void {
+  checkpointUnreadable(sink: string, error: BusError): void {
+    const { message, advice } = error;
     const heldBack = this.#seldom.admit(`unreadable ${sink}`, this.#clock.steady());
     if (heldBack === undefined) return;
     const fields = { sink, error: message, advice, heldBack };
-    this.#log.error(fields, 'the sink is stopped: its checkpoint cannot be read');
+    const why = error instanceof OtherWindows ? 'is of windows of another length' : 'cannot be read';
+    this.#log.error(fields, `the sink is stopped: its checkpoint ${why}`);
   }
 
   /** The setting is not what the checkpoint says. */

@@ -15,11 +15,13 @@ import {
   planSet,
   windowToSet,
 } from '../deliver/checkpoint-change.ts';
+import type { OtherLength } from '../deliver/checkpoint-facts.ts';
 import { extentOf } from './look-back.ts';
 
 export interface PlannedChange extends CheckpointChange {
   /** The windows of the sink. */
   readonly tiling: Tiling;
+  readonly otherLength?: OtherLength | undefined;
 }
 
 /** `to`: the time that the window to go on with holds; undefined: the checkpoints are to be removed. */
@@ -41,9 +43,21 @@ export async function planChange(
   const own = coarseTiling(tiling, to === undefined || stored === undefined ? windowMs : stored.window);
   const now = systemClock.now();
   const frame: ChangeFrame = { tiling, own, extent, now, slices: core.slice.of, start };
-  if (to === undefined || facts === undefined) return { ...planReset(kept, chosen, frame), tiling: own };
+  if (to === undefined || facts === undefined) {
+    const change = planReset(kept, chosen, frame);
+    const isEnabled = start !== undefined;
+    return { ...change, tiling: own, otherLength: isEnabled ? otherLength(change, windowMs) : undefined };
+  }
   const target = windowToSet(to, frame);
   const before = await sequenceBefore(bus, facts, target + tiling.latenessMs);
   const change = planSet(kept, chosen, target, { before, last: facts.lastSequence }, frame);
   return { ...change, tiling: own };
+}
+
+/** What the store has of another length than the sink gets from now on. */
+function otherLength({ edits }: CheckpointChange, windowMs: number | undefined): OtherLength | undefined {
+  const other = edits.find(
+    ({ kept: { content } }) => content.checkpoint && content.checkpoint.window !== windowMs,
+  );
+  return other && { hadMs: other.kept.content.checkpoint?.window ?? null, hasMs: windowMs ?? null };
 }

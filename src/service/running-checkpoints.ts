@@ -125,7 +125,7 @@ export class RunningCheckpoints implements Checkpoints {
 
   #facts(
     { sink, to }: WantedChange,
-    { edits, effects, tiling }: PlannedChange,
+    { effects, ...plan }: PlannedChange,
     { isDone, others }: { readonly isDone: boolean; readonly others: readonly string[] | string },
   ): ChangeFacts {
     const { core, sinks } = this.#parts.config;
@@ -138,7 +138,7 @@ export class RunningCheckpoints implements Checkpoints {
       instances: typeof others === 'string' ? null : others,
     };
     const own = effects.filter(({ slice }) => slice === this.#slice);
-    return changeFacts(asked, { edits, effects: own }, tiling);
+    return changeFacts(asked, { ...plan, effects: own }, plan.tiling);
   }
 
   /** Resolves to the other instances that write the same keys, or to the reason why they are not known. */

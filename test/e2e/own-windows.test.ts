@@ -13,6 +13,7 @@ import { type ServiceProgram, startServiceProgram } from '../../src/servers/serv
 import type { StoredPoint } from '../../src/sink/contract.ts';
 import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
+import { ctl, eventually } from './control-support.ts';
 import { storedPoints, WINDOWS } from './support.ts';
 
 const OWN_MS = 5000;
@@ -189,6 +190,8 @@ test('another length is refused, for that sink alone, and says what to do', asyn
   const before = sorted(await rowsOf('long'));
   const changed = { SINK_LONG_WINDOW: '10s', SINK_FLUX_WINDOW: '' };
   service = await startServiceProgram(env(changed));
+  const started = service;
+  await eventually('control is on the bus', async () => (await started.status()).control.onBus);
   const { sinks } = await service.status();
   const failures = sinks.map(({ id, state, lastFailure }) => [id, state === 'stopped', lastFailure?.reason]);
   expect(failures).toEqual([
@@ -199,6 +202,23 @@ test('another length is refused, for that sink alone, and says what to do', asyn
   const message = sinks.find(({ id }) => id === 'long')!.lastFailure!.message;
   expect(message).toContain('is of windows of 5 s, and by SINK_LONG_WINDOW the sink has windows of 10 s');
   expect(message).toContain('checkpoint reset --sink long');
+  expect(message).toContain('ctl checkpoint reset --sink long');
+  expect(service.output.stderr).toContain(
+    'the sink is stopped: its checkpoint is of windows of another length',
+  );
+  expect(service.output.stderr).not.toContain('cannot be read');
+  const asked = ['checkpoint', 'reset', '--sink', 'long', '--all'];
+  const told = await ctl(env(changed), ...asked);
+  expect(told.stdout).toContain('the store still has windows of 5 s, and gets windows of 10 s:');
+  expect(told.stdout).toContain('empty its table or give it another, or sums count twice');
+  const dry = await ctl(env(changed), ...asked, '--json');
+  expect(dry.answers[0].result).toMatchObject({
+    done: false,
+    otherLength: { hadMs: OWN_MS, hasMs: 10_000 },
+  });
+  const offline = startProgram(['checkpoint', 'reset', '--sink', 'flux'], env(changed));
+  expect(await offline.ended).toBe(0);
+  expect(offline.output.stdout).toContain('windows of 5 s, and gets windows of the length of WINDOW:');
   await publish();
   for (
     const end = Date.now();

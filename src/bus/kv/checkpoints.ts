@@ -4,7 +4,7 @@ import type { KV } from 'nats';
 import type { WindowShape } from '../../aggregate/tiling.ts';
 import type { Config } from '../../config/config.ts';
 import { areRules } from '../../decode/shaping-rules.ts';
-import { BusError, UnreadableCheckpoint } from '../bus-error.ts';
+import { BusError, OtherWindows, UnreadableCheckpoint } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { jetstreamError } from '../errors.ts';
 import { isKnownSubjects, rememberSubjects } from '../read/known-subjects.ts';
@@ -229,7 +229,7 @@ class BucketStore implements SurveyedStore {
     );
   }
 
-  /** Throws an `UnreadableCheckpoint` if it is of other windows than the sink has now. */
+  /** Throws an `OtherWindows` if it is of other windows than the sink has now. */
   #checkWindow(key: string, checkpoint: Checkpoint | undefined): void {
     const { sink = '' } = ownerOf(key) ?? {};
     const windowMs = this.#windows.get(sink);
@@ -238,9 +238,9 @@ class BucketStore implements SurveyedStore {
     const [had, has] = [checkpoint.window, windowMs].map((ms) =>
       ms === undefined ? 'the length of WINDOW' : `${ms / 1000} s`,
     );
-    throw new UnreadableCheckpoint(
+    throw new OtherWindows(
       `the checkpoint ${key} in the key-value bucket ${BUCKET} is of windows of ${had}, and by ${variable} the sink has windows of ${has}`,
-      `Set ${variable} back${checkpoint.window === undefined ? ': leave it out' : ''}. Or add a sink with another id and another table. Or let this one begin anew: give it another table, or empty its table, and then remove the checkpoint with metrics-fanout checkpoint reset --sink ${sink}.`,
+      `Set ${variable} back${checkpoint.window === undefined ? ': leave it out' : ''}. Or add a sink with another id and another table. Or let this one begin anew: give it another table, or empty its table, and then remove the checkpoint with metrics-fanout checkpoint reset --sink ${sink} (while the service runs: metrics-fanout ctl checkpoint reset --sink ${sink}).`,
     );
   }
 
