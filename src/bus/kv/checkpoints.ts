@@ -168,6 +168,8 @@ class BucketStore implements SurveyedStore {
   readonly #known = new Map<string, Stored>();
   /** By sink: keys of other slices that could not be read, and without which it is unknown how far the sink has got. */
   readonly #inDoubt = new Map<string, readonly string[]>();
+  /** By key: the revision that we wrote last. What is there before that may be ours, from before a restart. */
+  readonly #written = new Map<string, number>();
   /** Keys to which another instance writes that gives the sink other names. */
   readonly #otherNames = new Set<string>();
   readonly #windows: SinkWindows;
@@ -205,10 +207,8 @@ class BucketStore implements SurveyedStore {
     let stored = this.#known.get(key);
     // What we remember may be out of date. For a write, a conflict shows that; before skipping the write, only reading
     // does.
-    const isFirst = stored === undefined;
     if (stored === undefined || isPast(stored)) stored = await read(bucket, key);
-    // The first one that is read may be our own, from before the names were changed.
-    if (!isFirst) this.#compareNames(key, stored, checkpoint);
+    this.#compareNames(key, stored, checkpoint);
     for (let conflicts = 0; conflicts <= MAX_CONFLICTS; conflicts++) {
       this.#checkWindow(key, stored.checkpoint);
       this.#known.set(key, stored);
@@ -216,6 +216,7 @@ class BucketStore implements SurveyedStore {
       try {
         const revision = await bucket.put(key, value, { previousSeq: stored.revision });
         this.#known.set(key, { revision, checkpoint });
+        this.#written.set(key, revision);
         return 'saved';
       } catch (error) {
         if (!isConflict(error)) throw error;
@@ -245,7 +246,9 @@ class BucketStore implements SurveyedStore {
   }
 
   /** Both write what they are to, so nothing is missing, but the store gets the names of both. */
-  #compareNames(key: string, { checkpoint: other }: Stored, own: Checkpoint): void {
+  #compareNames(key: string, { revision, checkpoint: other }: Stored, own: Checkpoint): void {
+    const isOthers = revision > (this.#written.get(key) ?? Number.POSITIVE_INFINITY);
+    if (!isOthers) return;
     const namesOf = ({ choices }: Checkpoint) => JSON.stringify(choices?.at(-1)?.names ?? []);
     if (other === undefined || this.#otherNames.has(key) || namesOf(other) === namesOf(own)) return;
     this.#otherNames.add(key);

@@ -123,6 +123,27 @@ test('instances that give a sink other names are told so, once; one that was res
   await logged.close();
 });
 
+test('an instance that was restarted with other names, or set back, is not told of its own earlier choice', async () => {
+  const log = memoryLog();
+  const logged = await connect(settings({ NATS_URL: nats.url }), log);
+  const given = (next: number, glob: string) => ({ ...at(next), choices: [{ from: 1, names: [glob] }] });
+  await store('restarted', '0/1', logged).save('a', given(3000, 'x'));
+  const again = store('restarted', '0/1', logged);
+  await again.load('a');
+  expect(await again.save('a', given(2000, 'y'))).toBe('superseded');
+  expect(await again.save('a', given(3000, 'y'))).toBe('superseded');
+  expect(await again.save('a', given(4000, 'y'))).toBe('saved');
+  expect(await again.save('a', given(4000, 'y'))).toBe('superseded');
+  // An operator sets it back, which the service heeds with a store of its own.
+  await (await openBucket(bus, 1)).put('restarted.a.0-1', JSON.stringify(given(1500, 'x')));
+  const setBack = store('restarted', '0/1', logged);
+  await setBack.load('a');
+  expect(await setBack.save('a', given(1500, 'y'))).toBe('superseded');
+  expect(await setBack.save('a', given(5000, 'y'))).toBe('saved');
+  expect(log.lines.filter(({ message }) => message.includes('other names'))).toEqual([]);
+  await logged.close();
+});
+
 test('a checkpoint never moves backwards', async () => {
   const [one, two] = [store('back'), store('back')];
   expect(await one.save('a', at(5000))).toBe('saved');
