@@ -8,7 +8,7 @@ import type { TaskReport } from '../control/tasks.ts';
 import type { ChangeFacts, ListFacts } from '../deliver/checkpoint-facts.ts';
 import { namesText } from '../observe/comparison.ts';
 import { inputRemarks } from '../observe/input-remarks.ts';
-import { sinkCard, troubleText } from '../observe/sink-card.ts';
+import { sinkCard, troubleText, unchosenText } from '../observe/sink-card.ts';
 import type { SinkStatus, Status } from '../observe/status.ts';
 import { stateOf } from '../observe/view.ts';
 import { changeText, listText } from './checkpoint-report.ts';
@@ -117,9 +117,11 @@ function statusTable(outcomes: readonly Outcome[], width: number | undefined): s
     const troubles = status.detached ? [] : status.sinks.map((sink) => troubleText(sink, status));
     const names = status.sinks.flatMap((sink) => {
       const text = namesText(sink);
-      return text === ''
-        ? []
-        : [`${sink.id} gets only names that ${text} choose: fewer points than the stream gives.`];
+      if (text === '') return [];
+      const nothing = unchosenText(sink);
+      return nothing === ''
+        ? [`${sink.id} gets only names that ${text} choose: fewer points than the stream gives.`]
+        : [`${sink.id} gets nothing: ${nothing}.`];
     });
     const texts = [unreadyText(status), ...troubles, ...names, ...inputRemarks(status)].filter(
       (text) => text !== '',

@@ -101,6 +101,8 @@ function toReport({
   if (keptFrom !== undefined && keptFrom > range.from)
     remarks.push(`it keeps rows since ${new Date(keptFrom).toISOString()}: earlier ones may be deleted`);
   if (names !== undefined) remarks.push(...nameRemarks(names, range, rows));
+  if (names !== undefined && windows.equal > 0 && rows.equal + rows.missing + rows.different === 0)
+    remarks.push('nothing was chosen: the windows that are equal have no row that it should get');
   if (namesKnownFrom !== undefined && namesKnownFrom > range.from)
     remarks.push(
       `which names it got before ${new Date(namesKnownFrom).toISOString()} is no longer known: these windows are not judged`,
@@ -151,7 +153,7 @@ export function reportText({ equal, matched, sinks }: Report, width?: number): s
   const windows = renderTable(WINDOWS, sinks.map(windowCells), { width });
   const tables = [windows, '', renderTable(ROWS, sinks.map(rowCells), { width })];
   const details = sinks.flatMap(({ sink, windows, remarks, examples }) => [
-    ...(windows.unconfirmed > 0 ? [`${sink}: ${windows.unconfirmed} windows are not confirmed yet`] : []),
+    ...(windows.unconfirmed > 0 ? [`${sink}: ${notConfirmed(windows.unconfirmed)}`] : []),
     ...remarks.map((remark) => `${sink}: ${remark}`),
     ...examples.map((example) => `${sink}: ${describeDifference(example)}`),
   ]);
@@ -161,6 +163,9 @@ export function reportText({ equal, matched, sinks }: Report, width?: number): s
   const ending = equal ? 'Every window judged is equal, row by row and to the last bit.' : notEqual;
   return `${[...range, ...tables, '', ...details.map(printable), ending].join('\n')}\n`;
 }
+
+const notConfirmed = (windows: number) =>
+  `${windows} ${windows === 1 ? 'window is' : 'windows are'} not confirmed yet`;
 
 const bad = (count: number): Cell => (count > 0 ? { text: String(count), colour: 'red' } : '0');
 

@@ -148,6 +148,8 @@ export interface EngineEvents extends CatchUpEvents {
   folded?(names: readonly FoldedName[]): void;
   /** So many points were folded in a window of the sink's own. */
   pointsFolded?(sink: string, points: number): void;
+  /** So many windows in a row have points, and none of a name that the sink gets. */
+  nothingChosen?(sink: string, windows: number): void;
   /** There are running totals among the samples. */
   cumulative(): void;
   /** The sum of a counter is too large to be exact. */
@@ -555,6 +557,7 @@ export class Engine {
         storeReplaced: (older) => this.#track(this.#refill(lane, older, beginnings, over)),
         unnamed: (reason) => events.storeUnnamed(id, reason),
         folded: (points) => events.pointsFolded?.(id, points),
+        nothingChosen: (windows) => events.nothingChosen?.(id, windows),
         receiptsChanged: (failure) => events.receiptsChanged(id, failure),
         confirmed: (window, refused, isAgain) => {
           verifier.confirmed(window, refused);

@@ -84,6 +84,17 @@ export class Reports {
     );
   }
 
+  /** Most likely a typing error: the store looks well, and gets nothing. One line a minute for each sink. */
+  nothingChosen(sink: string, names: readonly string[], windows: number): void {
+    const heldBack = this.#seldom.admit(`chosen ${sink}`, this.#clock.steady());
+    if (heldBack === undefined) return;
+    const advice = `Correct SINK_${sink.toUpperCase()}_NAMES, unless such names come only now and then.`;
+    this.#log.warn(
+      { sink, names: names.join(', '), windows, heldBack, advice },
+      'the sink gets nothing: no name of the latest windows matches its names',
+    );
+  }
+
   messageRejected(reason: DecodeRejection, message: Uint8Array, count: number): void {
     const held = this.#quiet.admit(`message ${reason}`, this.#clock.steady());
     if (held === undefined) return;

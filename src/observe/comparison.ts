@@ -11,7 +11,7 @@ import {
 } from '../base/number-format.ts';
 import type { QueryResult } from '../probe/probes.ts';
 import { isRefusal } from '../sink/contract.ts';
-import { clockTime, sinkCard, type Tone, verifiedText } from './sink-card.ts';
+import { clockTime, sinkCard, type Tone, unchosenText, verifiedText } from './sink-card.ts';
 import type { Counts, SinkStatus, Status } from './status.ts';
 
 export interface ComparedCell {
@@ -203,6 +203,8 @@ export function notesOf({ sinks }: Status): string[] {
   const names = sinks.flatMap((sink) => {
     const text = namesText(sink);
     const apart = `what depends on that (${OTHER_NAMES}) is not compared with sinks that get others`;
+    const nothing = unchosenText(sink);
+    if (nothing !== '') return [`${sink.id} gets nothing: ${nothing}`];
     return text === '' ? [] : [`${sink.id} gets only names that ${text} choose: ${apart}`];
   });
   const assumptions = Map.groupBy(sinks, ({ cost }) => cost.assumption);

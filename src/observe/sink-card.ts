@@ -155,16 +155,16 @@ function safety(
 }
 
 /** What is to be known about a sink whether it is well or not. */
-function lasting(
-  { kind, version, address, names, verified, rejected, lastRejected, receipts }: SinkStatus,
-  { now }: AboutWindows,
-): CardLine[] {
+function lasting(sink: SinkStatus, { now }: AboutWindows): CardLine[] {
+  const { kind, version, address, names, verified, rejected, lastRejected, receipts } = sink;
+  const unchosen = unchosenText(sink);
   // Absent in what an older version says.
   const store = address ? `${version ?? kind}, ${address}` : (version ?? '');
   const lines = [
     line('verified', verifiedText(verified, now), verified.different > 0 ? 'bad' : 'plain'),
     ...(store === '' ? [] : [line('store', store)]),
     ...(names ? [line('names', `only those that ${names.join(', ')} choose`)] : []),
+    ...(unchosen === '' ? [] : [line('nothing chosen', unchosen, 'warn')]),
     ...(receipts?.state === 'none' ? [line('receipts', 'it keeps none')] : []),
   ];
   const count = total(rejected);
@@ -173,7 +173,14 @@ function lasting(
   return [...lines, line('rejected', `${byReason(rejected)}${example}`, 'warn')];
 }
 
-const LASTING: readonly string[] = ['verified', 'store', 'names', 'receipts', 'rejected'];
+/** A sink that gets nothing, most likely because its names are misspelled; empty for one that gets something. */
+export function unchosenText({ names, unchosenWindows }: SinkStatus): string {
+  // Absent in what an older version says.
+  if (!names || !unchosenWindows) return '';
+  return `no name of the latest ${amount(unchosenWindows)} windows matches ${[...names].sort().join(', ')}`;
+}
+
+const LASTING: readonly string[] = ['verified', 'store', 'names', 'nothing chosen', 'receipts', 'rejected'];
 /** With its text, it is a sentence. */
 const BEGINNINGS: readonly string[] = ['nothing is lost', 'windows are lost'];
 

@@ -175,6 +175,8 @@ export interface SinkStatus {
   readonly up: boolean;
   /** Globs of the names that it gets (SINK_<ID>_NAMES); null: all. */
   readonly names: readonly string[] | null;
+  /** How many of the latest windows have points, and none of a name that it gets; 0 if fewer than three. */
+  readonly unchosenWindows: number;
   /** The length of its windows: WINDOW, or SINK_<ID>_WINDOW. */
   readonly windowMs: number;
   /** Nothing is written to it until somebody resumes it. */

@@ -89,6 +89,10 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
       reports.folded(names);
       parts.folds.add(names, systemClock.now());
     },
+    nothingChosen: (sink, windows) => {
+      const { names = [] } = parts.config.sinks.find(({ id }) => id === sink) ?? {};
+      reports.nothingChosen(sink, names, windows);
+    },
     pointsFolded: (sink, points) => reports.pointsFolded(sink, points),
     cumulative: () => reports.cumulative(),
     rounded: (series, sum) => reports.rounded(series, sum),

@@ -1,6 +1,8 @@
 /** The answers of instances, as `ctl` prints them. */
 import { expect, test } from 'vitest';
 import { outcomesText } from '../../src/commands/ctl-report.ts';
+import { notesOf } from '../../src/observe/comparison.ts';
+import { sinkCard } from '../../src/observe/sink-card.ts';
 import type { Status } from '../../src/observe/status.ts';
 import { sinkStatus, statusOf } from '../observe/parts.ts';
 
@@ -43,4 +45,13 @@ test('ctl status says which sinks get only some names: they write less than othe
     'one: part gets only names that a, b.* choose: fewer points than the stream gives.',
   );
   expect(shown).not.toContain('pg gets');
+});
+
+test('ctl status, the card and compare say that a sink gets nothing by its names', async () => {
+  const sink = sinkStatus({ id: 'typo', names: ['htp.*', 'a'], unchosenWindows: 1_200 });
+  const text = 'no name of the latest 1,200 windows matches a, htp.*';
+  const status = await statusOf([sink]);
+  expect(await statusText({ sinks: [sink] })).toContain(`one: typo gets nothing: ${text}.`);
+  expect(sinkCard(sink, status).lines).toContainEqual({ what: 'nothing chosen', text, tone: 'warn' });
+  expect(notesOf(status)).toContain(`typo gets nothing: ${text}`);
 });

@@ -36,6 +36,26 @@ test('earlier windows that the stream no longer holds are said, and are no reaso
   expect(reportText(reportOf([FOUND]))).not.toContain('no longer holds');
 });
 
+test('of a sink whose names choose nothing, it is said that nothing was chosen', () => {
+  const names = [{ from: 10_000, names: ['htp.*'] }];
+  const { verdict } = FOUND;
+  const nothing = { ...verdict!, rows: { ...verdict!.rows, equal: 0 } };
+  expect(reportText(reportOf([{ ...FOUND, names, verdict: nothing }]))).toContain(
+    'sqlite: nothing was chosen: the windows that are equal have no row that it should get',
+  );
+  for (const found of [
+    { ...FOUND, names },
+    { ...FOUND, verdict: nothing },
+  ])
+    expect(reportText(reportOf([found]))).not.toContain('nothing was chosen');
+});
+
+test('windows that are not confirmed yet are counted in plain English', () => {
+  const text = (unconfirmed: number) => reportText(reportOf([{ ...FOUND, unconfirmed }]));
+  expect(text(1)).toContain('sqlite: 1 window is not confirmed yet');
+  expect(text(2)).toContain('sqlite: 2 windows are not confirmed yet');
+});
+
 test('if nothing has the name, nothing was compared', () => {
   const report = reportOf([FOUND], 'http.requets');
   expect(report).toMatchObject({ equal: false, matched: false });

@@ -110,6 +110,7 @@ export function laneOf(
   events: Partial<LaneEvents> = {},
 ) {
   const told = {
+    nothingChosen: [] as number[],
     changes: [] as [up: boolean, failure: StoreFailure | undefined][],
     rejected: [] as Rejection[],
     unidentified: [] as Unidentified[],
@@ -140,6 +141,7 @@ export function laneOf(
       changed: (up, failure) => {
         told.changes.push([up, failure]);
       },
+      nothingChosen: (windows) => told.nothingChosen.push(windows),
       fellBehind: () => {
         told.fellBehind += 1;
       },

@@ -298,6 +298,31 @@ describe('a lane', () => {
     expect([queue.points, queue.bytes, queue.next]).toEqual([0, 0, 6_000]);
   });
 
+  test('tells, once, that the latest windows have nothing for the sink, and how many; a rewrite is none of them', async () => {
+    const clock = new VirtualClock(0);
+    const { lane, told } = laneOf(clock, new ScriptedSink(), {
+      names: new NameChoices([
+        { from: 0, names: ['s1'] },
+        { from: 2 * WINDOW_MS, names: ['htp.*'] },
+        { from: 9 * WINDOW_MS, names: [] },
+      ]),
+    });
+    void lane.run();
+    const unchosen = (...numbers: number[]) =>
+      numbers.map((number) => {
+        lane.offer(sizedWindow(number, number === 3 ? 0 : 5));
+        return lane.unchosenWindows;
+      });
+    // The one without points says nothing.
+    expect(unchosen(1, 2, 3, 4)).toEqual([0, 0, 0, 0]);
+    void lane.rewrite([sizedWindow(2, 5)], AbortSignal.abort());
+    expect(told.nothingChosen).toEqual([]);
+    expect(unchosen(5, 6, 7)).toEqual([3, 4, 5]);
+    expect(unchosen(9)).toEqual([0]);
+    expect(told.nothingChosen).toEqual([3]);
+    await lane.stop(AbortSignal.abort());
+  });
+
   test('measures batches by the sizes of these points', () => {
     const window = counterWindow(1, 6);
     const sized = { ...sizeWindow(window), sizes: Uint32Array.of(1, 10, 100, 1_000, 10_000, 100_000) };

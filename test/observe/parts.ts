@@ -44,6 +44,7 @@ export function sinkStatus(differences: Partial<SinkStatus> = {}): SinkStatus {
     },
     ...{
       next: '2026-11-30T11:59:50.000Z',
+      unchosenWindows: 0,
       windowMs: 10_000,
       lagSeconds: 10,
       lateSeconds: 0,

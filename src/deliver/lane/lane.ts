@@ -29,6 +29,9 @@ const REPLAYED_BYTES = 16 * 1024 * 1024;
 /** So much of it may wait while the replay reads on: with small windows, it stays ahead of the store. */
 const REPLAYED_AHEAD_BYTES = 2 * 1024 * 1024;
 
+/** With so many windows in a row of which the sink gets nothing, its names may be misspelled. */
+const UNCHOSEN_WINDOWS = 3;
+
 /** How long a checkpoint waits for the store to keep a receipt. */
 const RECEIPT_TIMEOUT_MS = 5000;
 
@@ -72,6 +75,8 @@ export interface LaneEvents extends Omit<WriterEvents, 'identified' | 'opened' |
   fellBehind(): void;
   /** So many points of a window of the pipeline were folded: the window of the sink has too many series. */
   folded?(points: number): void;
+  /** See `Lane.unchosenWindows`. Once. */
+  nothingChosen?(windows: number): void;
   /**
    * Every point of the window was acknowledged, except `refused` points that were refused for good. `isAgain`: it was
    * confirmed before, and rewritten.
@@ -140,6 +145,7 @@ export class Lane {
   #replacements = 0;
   #beginsAgainAt = Number.POSITIVE_INFINITY;
   #refills = 0;
+  #hasToldUnchosen = false;
   /** With a merger: start of the first window that it was not given yet. */
   #mergedTo: number;
 
@@ -244,6 +250,12 @@ export class Lane {
     return this.#queue.closed;
   }
 
+  /** How many of the latest windows have points, and none of a name that the sink gets; 0 if they are few. */
+  get unchosenWindows(): number {
+    const { unchosen } = this.#queue;
+    return unchosen < UNCHOSEN_WINDOWS ? 0 : unchosen;
+  }
+
   get backlogPoints(): number {
     return this.#queue.points;
   }
@@ -299,8 +311,16 @@ export class Lane {
       }
       this.#dropUntilFits(sized.bytes);
     }
-    this.#queue.offer(sized);
+    this.#enter(sized);
     this.#work.ring();
+  }
+
+  #enter(sized: SizedWindow): void {
+    this.#queue.offer(sized);
+    const { unchosenWindows } = this;
+    if (unchosenWindows === 0 || this.#hasToldUnchosen) return;
+    this.#hasToldUnchosen = true;
+    this.#options.events.nothingChosen?.(unchosenWindows);
   }
 
   /** Tells the lane, from the live path, that every window before `boundary` has been offered. */
@@ -506,7 +526,7 @@ export class Lane {
     if (signal.aborted) return;
     if (merger !== undefined) for (const { window } of windows) this.#merge(window);
     for (const sized of merger?.take(boundary).map(sizeWindow) ?? windows) {
-      await this.#enqueue(sized, signal, () => this.#queue.offer(sized));
+      await this.#enqueue(sized, signal, () => this.#enter(sized));
       if (signal.aborted) return;
     }
     // A replay that was ended must not advance past windows that have been released since.

@@ -87,6 +87,7 @@ export class WindowQueue {
   /** What was picked of windows that are about to be offered. */
   readonly #picked = new WeakMap<SizedWindow, Uint32Array | undefined>();
   #offeredTo: number;
+  #unchosen = 0;
   #bytes = 0;
   #points = 0;
 
@@ -132,6 +133,11 @@ export class WindowQueue {
     return this.#closed.at(-1);
   }
 
+  /** How many of the latest windows that were offered have points of which the sink gets none. */
+  get unchosen(): number {
+    return this.#unchosen;
+  }
+
   /** Size of the windows offered and not confirmed. Batches in flight count until their window is confirmed. */
   get bytes(): number {
     return this.#bytes;
@@ -167,6 +173,8 @@ export class WindowQueue {
     if (start < this.#offeredTo) return;
     this.#offeredTo = start + windowMs;
     this.#append(this.#entries, sized);
+    if (start >= this.#first && sized.window.size > 0)
+      this.#unchosen = this.#pickOf(sized)?.length === 0 ? this.#unchosen + 1 : 0;
   }
 
   /**
@@ -262,6 +270,7 @@ export class WindowQueue {
     this.#closed = closedThrough === undefined ? [] : [{ boundary: this.next, sequence: closedThrough }];
     this.#released.push(...this.#entries.filter(({ open }) => open > 0));
     this.#entries = [];
+    this.#unchosen = 0;
     this.#bytes = this.#rewrites.reduce((sum, { sized }) => sum + sized.bytes, 0);
     this.#points = this.#rewrites.reduce((sum, { left }) => sum + left, 0);
   }
