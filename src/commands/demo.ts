@@ -16,7 +16,7 @@ Ctrl-C stops sending, and the stores are compared. A second Ctrl-C ends everythi
   exit: [
     ['0', 'every store holds exactly the truth'],
     ['1', 'one does not, or a server could not be started'],
-    ['130', 'stopped before anything was compared'],
+    ['130', 'stopped before anything was compared, or before --duration was over'],
   ],
 } as const;
 

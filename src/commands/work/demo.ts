@@ -40,7 +40,7 @@ export default async function runDemo(options: DemoOptions): Promise<void> {
   process.on('SIGINT', () => void demo.interrupt());
   for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.once(signal, () => void demo.abort());
   try {
-    process.exitCode = (await demo.run()) ? 0 : 1;
+    process.exitCode = (await demo.run()) ? demo.exitCode : 1;
   } finally {
     await demo.close();
   }
@@ -67,11 +67,18 @@ class Demo {
   #load: Program | undefined;
   #shownLines = 0;
   #interrupted = false;
+  /** Ctrl-C ended the sending before --duration did. */
+  #isCutShort = false;
   readonly #repeats = new Repeats();
   #closed = false;
 
   constructor(options: DemoOptions) {
     this.#options = options;
+  }
+
+  /** Of a demo in which every store holds exactly the truth. */
+  get exitCode(): number {
+    return this.#isCutShort ? EXIT_INTERRUPTED : 0;
   }
 
   /** Whether every store holds exactly the truth. */
@@ -102,14 +109,20 @@ class Demo {
     this.#load = startProgram(['load', ...args], { NATS_URL: env.NATS_URL!, ...WINDOWS });
     await this.#watch(service, this.#load.ended);
     const code = await this.#load.ended;
-    if (code !== 0) throw new Error(`load ended with ${code}:\n${this.#load.output.stderr}`);
+    this.#isCutShort = this.#interrupted && code === EXIT_INTERRUPTED;
+    // The signal came before it could heed it: it wrote no truth.
+    if (this.#interrupted && code === 'SIGINT') await this.abort();
+    if (code !== 0 && !this.#isCutShort)
+      throw new Error(`load ended with ${code}:\n${this.#load.output.stderr}`);
     const truth = await readTruthFile(truthFile);
     // Ctrl-C right at the start, or a duration that ends before the first message.
     if (truth.length === 0) {
       await this.abort();
       return false;
     }
-    say('\nAll sent. Waiting until every store has confirmed the last window ...');
+    say(
+      `\n${this.#isCutShort ? 'Stopped' : 'All sent'}. Waiting until every store has confirmed the last window ...`,
+    );
     // An hour has more rows than a call may have arguments.
     const last = truth.reduce((latest, { windowStart }) => Math.max(latest, windowStart!), 0);
     await service.untilConfirmed(last + WINDOW_MS, SETTLE_TIMEOUT_MS);
