@@ -17,14 +17,14 @@ import { writesSketches } from '../sink/contract.ts';
 import { ConfigError } from './config-error.ts';
 import { CORE_SETTINGS, type CoreConfig, readBySelf } from './core-settings.ts';
 import { unknownVariables } from './misspelled.ts';
-import { loadSinks, type SinkConfig } from './sink-config.ts';
+import { loadSinks, type SinkConfig, sinksForgotten } from './sink-config.ts';
 
 export interface Config {
   readonly core: CoreConfig;
   readonly sinks: readonly SinkConfig[];
   /** Every variable as resolved and masked, for `config` to print. */
   readonly resolved: readonly ResolvedSetting[];
-  /** What is odd but not an error, a sentence each: variables that look like ours but that nothing reads. */
+  /** What is odd but not an error, a sentence each: such as variables that look like ours but that nothing reads. */
   readonly warnings: readonly string[];
 }
 
@@ -46,7 +46,11 @@ export async function loadConfig(
   if (errors.length === 0) checkLoops(core, sinks, errors);
   if (errors.length === 0) checkWindows(core, sinks, errors);
   if (errors.length > 0) throw new ConfigError(errors);
-  const warnings = [...unknownVariables(env, variablesOf(CORE_SETTINGS, '')), ...proxyProblems(env)];
+  const warnings = [
+    ...unknownVariables(env, variablesOf(CORE_SETTINGS, '')),
+    ...proxyProblems(env),
+    ...(isWithSinks ? sinksForgotten(env, sinks) : []),
+  ];
   return Object.freeze({ core: Object.freeze(core), sinks: Object.freeze(sinks), resolved, warnings });
 }
 

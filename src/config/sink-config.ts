@@ -244,6 +244,21 @@ async function checkNames(ids: readonly string[], env: Environment, errors: Sett
   }
 }
 
+/** Returns a sentence for each sink that has settings, and is off because nobody said whether it is on. */
+export function sinksForgotten(env: Environment, on: readonly SinkConfig[]): string[] {
+  return sinkIds(env).flatMap((id) => {
+    const enabled = `SINK_${id}_ENABLED`;
+    if (env[enabled] || on.some((sink) => sink.id === id.toLowerCase())) return [];
+    const others = sinkIds(env).filter((other) => other.startsWith(`${id}_`));
+    const given = Object.keys(env)
+      .filter((name) => name.startsWith(`SINK_${id}_`) && name !== enabled && env[name])
+      .filter((name) => !others.some((other) => name.startsWith(`SINK_${other}_`)))
+      .sort();
+    if (given.length === 0) return [];
+    return `${given.join(', ')} ${given.length === 1 ? 'is' : 'are'} set, but ${enabled} is not: this sink is off`;
+  });
+}
+
 /** Resolves to no variables if the sink's module cannot be loaded. */
 async function variablesOfSink(id: string, env: Environment): Promise<string[]> {
   const module = await loadModule(env[`SINK_${id}_KIND`] || id.toLowerCase());

@@ -197,6 +197,26 @@ describe('misspelled names', () => {
   });
 });
 
+test('of a sink that has settings, and of which nobody says whether it is on, it is said that it is off', async () => {
+  const warningsOf = async (env: Record<string, string>) => (await loadConfig(env)).warnings;
+  const forgotten = { SINK_POSTGRES_URL: 'postgres://localhost/db' };
+  expect(await warningsOf(forgotten)).toEqual([
+    'SINK_POSTGRES_URL is set, but SINK_POSTGRES_ENABLED is not: this sink is off',
+  ]);
+  const copy = {
+    SINK_A_KIND: 'sqlite',
+    SINK_A_PATH: 'a.db',
+    SINK_A_B_ENABLED: 'false',
+    SINK_A_B_KIND: 'sqlite',
+  };
+  expect(await warningsOf(copy)).toEqual([
+    'SINK_A_KIND, SINK_A_PATH are set, but SINK_A_ENABLED is not: this sink is off',
+  ]);
+  expect(await warningsOf({ ...forgotten, SINK_POSTGRES_ENABLED: 'false' })).toEqual([]);
+  // Without any other, it is on.
+  expect(await warningsOf({ SINK_SQLITE_PATH: 'a.db' })).toEqual([]);
+});
+
 describe('secrets', () => {
   test('may come from a file, without the newline at its end', async () => {
     const { core, resolved } = await loadConfig({ NATS_TOKEN_FILE: file('token', 's3cret\n') });
