@@ -189,6 +189,14 @@ test('top shows rates by subject, name and dimension', async () => {
   expect(plain).not.toContain('\x1b');
 });
 
+test('tail --from a time that has not come is an error, not the live traffic', async () => {
+  const tail = start('tail', '--from', '2999-01-01T00:00:00Z');
+  expect(await tail.ended).toBe(1);
+  expect(tail.output.stderr).toMatch(
+    /^error: --from 2999-01-01T00:00:00\.000Z is in the future: choose a time up to now \(.*Z\), or leave it out\n$/,
+  );
+});
+
 test('Ctrl-C ends a tap cleanly, and nothing is left on the bus', async () => {
   const tail = start('tail', '--from', '2020-01-01T00:00:00Z', '--name', 'nothing.*');
   const top = start('top', '--interval', '200ms');

@@ -39,6 +39,12 @@ export default async function runTail(
   const config = await loadConfig(process.env, WITHOUT_SINKS);
   if (options.from !== undefined && config.core.metricsSource === 'core')
     command.error('error: --from needs a stream: plain NATS (METRICS_SOURCE=core) has no history');
+  if (options.from !== undefined && options.from > Date.now()) {
+    const [from, now] = [options.from, Date.now()].map((ms) => new Date(ms).toISOString());
+    command.error(
+      `error: --from ${from} is in the future: choose a time up to now (${now}), or leave it out`,
+    );
+  }
   await tail(given.length > 0 ? given : config.core.metricsSubjects, options, config);
   process.exit(exitCodeOf(0));
 }
