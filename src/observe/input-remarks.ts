@@ -7,8 +7,13 @@ const MUCH = 0.05;
 const MAX_REASONS = 4;
 
 /** Since the start; none if all is well. Each is a whole sentence. */
-export function inputRemarks({ messages, samples, windows }: Status): string[] {
-  const rejected = rejectedInWords(messages.rejected, samples.rejected, 'since the start');
+export function inputRemarks({ messages, samples, windows, source }: Status): string[] {
+  const rejected = rejectedInWords(
+    messages.rejected,
+    samples.rejected,
+    'since the start',
+    source.kind !== 'core',
+  );
   const placed = total(samples.byType) - samples.foreign;
   const misplaced = (count: number, what: string) =>
     count > placed * MUCH
@@ -25,8 +30,16 @@ export function inputRemarks({ messages, samples, windows }: Status): string[] {
   ];
 }
 
-/** By reason, the most frequent first, as `tail` names them. Undefined if nothing was rejected. */
-export function rejectedInWords(messages: Counts, parts: Counts, where: string): string | undefined {
+/**
+ * By reason, the most frequent first, as `tail` names them. `isStored`: the stream may still hold them. Undefined if
+ * nothing was rejected.
+ */
+export function rejectedInWords(
+  messages: Counts,
+  parts: Counts,
+  where: string,
+  isStored = true,
+): string | undefined {
   const whole = total(messages);
   const some = total(parts);
   if (whole + some === 0) return undefined;
@@ -44,5 +57,5 @@ export function rejectedInWords(messages: Counts, parts: Counts, where: string):
       : []),
   ].join(' and ');
   const listed = [...reasons, ...(others > 0 ? [`${others} other reasons`] : [])].join(', ');
-  return `${what} rejected ${where} (${listed}); metrics-fanout tail shows such messages`;
+  return `${what} rejected ${where} (${listed}); metrics-fanout tail${isStored ? ' --from 10m' : ''} shows such messages`;
 }
