@@ -90,6 +90,8 @@ function namesCell(sink: SinkStatus): Cell {
 
 const WRITES = 'writes that the store took in the last half to whole minute';
 const FAILED = 'writes that failed in the last half to whole minute';
+/** Before so many rows, a store may have put nothing on its disk yet. */
+const STORED_ROWS = 1000;
 const BYTES_PER_ROW = 'what the storage grew by since the start, for each row written';
 const ATTEMPTS =
   'errors and retries: attempts that failed, each tried again; errors are those that the store refused, which an operator must help (credentials, a missing table), retries pass by themselves';
@@ -170,11 +172,16 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
   ['query: windows', ofRows((sink) => queryCell(sink, sink.queries.windows))],
   ['queries p50', ofRows(({ querySeconds }) => ranked(querySeconds?.p50, seconds, askedText(querySeconds)))],
   ['queries p95', ofRows(({ querySeconds }) => ranked(querySeconds?.p95, seconds, askedText(querySeconds)))],
-  ['storage', ofPoints(({ storedBytes }) => ranked(storedBytes, bytes))],
+  ['storage', ofPoints(storageCell)],
   ['bytes per row', ofPoints(({ bytesPerRow }) => ranked(bytesPerRow, bytes, BYTES_PER_ROW))],
   ['cost per month', ofPoints(({ cost }) => ranked(cost.usdPerMonth, dollars, cost.assumption))],
   ['store', ({ kind, version, address }) => cell(version ?? kind, address ?? '')],
 ];
+
+function storageCell({ storedBytes, written }: SinkStatus): Cell {
+  if (storedBytes === null || written >= STORED_ROWS) return ranked(storedBytes, bytes);
+  return cell(bytes(storedBytes), `not compared before ${amount(STORED_ROWS)} rows are written`);
+}
 
 /** What a store that is down answered before says nothing about now. */
 function queryCell({ up, queries }: SinkStatus, result: QueryResult | null): Cell {

@@ -57,6 +57,7 @@ const writing = (p50: number, names: readonly string[] | null) =>
   sinkStatus({
     names,
     storedBytes: 1e6 * p50,
+    written: 1000,
     writeSeconds: { p50, p90: p50, p99: p50 },
     cost: { usdPerMonth: 10 * p50, assumption: '' },
     pointsPerSecond: p50,
@@ -94,6 +95,13 @@ test('a sink that gets other names is not compared by what depends on them', asy
     '1 MB best',
   ]);
   expect(await rowOf('names', writing(2, null), writing(1, null))).toEqual([]);
+});
+
+test('storage is not compared before stores hold enough rows to have put them on the disk', async () => {
+  const stored = (storedBytes: number, written: number) => ({ ...writing(1, null), storedBytes, written });
+  const [few, many, more] = [stored(420, 999), stored(156_000, 1000), stored(312_000, 5000)];
+  expect(await rowOf('storage', few, many)).toEqual(['420 B', '156 KB']);
+  expect(await rowOf('storage', few, many, more)).toEqual(['420 B', '156 KB best', '312 KB 2.0×']);
 });
 
 test('sinks of several services are compared by the names of all, row by row', async () => {
