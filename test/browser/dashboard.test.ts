@@ -337,14 +337,10 @@ describe('accessibility', () => {
     const chart = page.locator('[role="img"]').first();
     await expect.poll(() => chart.getAttribute('aria-label')).toContain('now');
     const tree = await page.locator('body').ariaSnapshot();
-    for (const part of [
-      '- banner',
-      '- main',
-      '- contentinfo',
-      '- status: All 4 sinks are healthy.',
-      'rowheader "lag"',
-    ])
+    for (const part of ['- banner', '- main', '- contentinfo', 'rowheader "lag"'])
       expect(tree).toContain(part);
+    // On a busy machine, it says more: that samples came late.
+    expect(tree).toMatch(/- status: "?All 4 sinks are healthy\./);
     expect(tree).toMatch(/img "Chart\. Messages per second\. messages: now/);
   });
 });
