@@ -70,11 +70,7 @@ class ParquetSink implements Sink {
 
   async open(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    try {
-      await this.#store.open(this.#config.partitionBy, signal);
-    } catch (error) {
-      throw this.#store.explain(error, signal);
-    }
+    await this.#explained(signal, () => this.#store.open(this.#config.partitionBy, signal));
   }
 
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
@@ -99,14 +95,10 @@ class ParquetSink implements Sink {
     signal.throwIfAborted();
     const none: Rejection[] = [];
     const held = fitting(batch, refusal, none).map(({ point }) => point);
-    try {
-      await this.#apply(
-        this.#changes(held, () => undefined),
-        signal,
-      );
-    } catch (error) {
-      throw this.#store.explain(error, signal);
-    }
+    await this.#explained(signal, () => {
+      const changes = this.#changes(held, () => undefined);
+      return this.#apply(changes, signal);
+    });
   }
 
   #changes(
@@ -183,40 +175,35 @@ class ParquetSink implements Sink {
     }
   }
 
-  async identity(signal: AbortSignal): Promise<string | undefined> {
-    try {
+  identity(signal: AbortSignal): Promise<string | undefined> {
+    return this.#explained(signal, async () => {
       const marker = await this.#store.marker(signal);
       if (marker === undefined) throw unmarked();
       return idIn(marker);
-    } catch (error) {
-      throw this.#store.explain(error, signal);
-    }
+    });
   }
 
-  async receipt(writer: string, signal: AbortSignal): Promise<number | undefined> {
-    try {
-      return await receiptIn(this.#store, writer, signal);
-    } catch (error) {
-      throw this.#store.explain(error, signal);
-    }
+  receipt(writer: string, signal: AbortSignal): Promise<number | undefined> {
+    return this.#explained(signal, () => receiptIn(this.#store, writer, signal));
   }
 
-  async giveReceipt(
+  giveReceipt(
     writer: string,
     time: number,
     known: number | undefined,
     signal: AbortSignal,
   ): Promise<ReceiptBefore> {
-    try {
-      return await giveReceiptIn(this.#store, writer, time, known, signal);
-    } catch (error) {
-      throw this.#store.explain(error, signal);
-    }
+    return this.#explained(signal, () => giveReceiptIn(this.#store, writer, time, known, signal));
   }
 
-  async storage(signal: AbortSignal): Promise<number | undefined> {
+  storage(signal: AbortSignal): Promise<number | undefined> {
+    return this.#explained(signal, () => this.#store.bytes(signal));
+  }
+
+  /** Does the work. If it fails, rejects with what that means. */
+  async #explained<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     try {
-      return await this.#store.bytes(signal);
+      return await work();
     } catch (error) {
       throw this.#store.explain(error, signal);
     }

@@ -43,6 +43,11 @@ export function tilingsOf(
   return new Map(own.map(({ id, windowMs }) => [id, coarseTiling(fine, windowMs)]));
 }
 
+/** In words, how long the windows of a sink are. `windowMs`: of its own; none: they are those of the pipeline. */
+export function lengthText(windowMs: number | null | undefined): string {
+  return windowMs == null ? 'the length of WINDOW' : `${windowMs / 1000} s`;
+}
+
 interface Run {
   readonly from: number;
   readonly to: number;

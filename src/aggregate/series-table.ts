@@ -13,6 +13,7 @@ import {
   Spellings,
 } from './spelling-table.ts';
 import type { Tiling } from './tiling.ts';
+import { longer } from './typed-arrays.ts';
 import { seriesCost } from './window-budget.ts';
 
 /** Memory per series to keep, if no other is named: enough for several spellings of typical length. */
@@ -359,11 +360,6 @@ export class SeriesTable {
 /** Longer spellings are parsed each time. */
 function isKept({ nameLength, dimensionsLength, origin }: Spelling): boolean {
   return nameLength + dimensionsLength <= MAX_SPELLING_BYTES && origin !== NO_ORIGIN;
-}
-
-function longer<T extends Int32Array | Uint32Array>(array: T, into: T): T {
-  into.set(array);
-  return into;
 }
 
 /** Returns -1 if the sweep found no series with this spelling that it keeps. */

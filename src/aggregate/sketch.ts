@@ -8,8 +8,10 @@
  * Windows of epochs without a `sketchScale` have the bins of the paper instead, as earlier versions computed them: bin
  * i = ceil(log_gamma(x)) holds (gamma^(i-1), gamma^i], and its middle is within OLD_ERROR of every value in it.
  */
+
 import { BIN_STEP, Blocks, MAX_BLOCKS, offsetOf, STEP_BITS } from './bin-blocks.ts';
 import { bucketOf, middleOf, relativeErrorAt, SKETCH_SCALE, ZERO_THRESHOLD } from './buckets.ts';
+import { longer, sharedCopy } from './typed-arrays.ts';
 
 /** Relative error of a quantile, as long as no bins had to be halved: 0.0054. */
 export const RELATIVE_ERROR = relativeErrorAt(SKETCH_SCALE);
@@ -90,11 +92,11 @@ export class Sketches {
   columns(): SketchColumns {
     const size = this.#size;
     return {
-      zeros: shared(this.#zeros.subarray(0, size)),
-      halvings: shared(this.#halvings.subarray(0, size)),
-      first: shared(this.#first.subarray(0, 2 * size)),
-      blocks: shared(this.#blocks.subarray(0, 2 * size)),
-      block: shared(this.#block.subarray(0, 2 * size)),
+      zeros: sharedCopy(this.#zeros.subarray(0, size)),
+      halvings: sharedCopy(this.#halvings.subarray(0, size)),
+      first: sharedCopy(this.#first.subarray(0, 2 * size)),
+      blocks: sharedCopy(this.#blocks.subarray(0, 2 * size)),
+      block: sharedCopy(this.#block.subarray(0, 2 * size)),
       chunks: this.#memory.chunks,
     };
   }
@@ -492,16 +494,4 @@ function firstOf(lowest: number, highest: number, blocks: number): number {
 
 function floorToStep(index: number): number {
   return index & -BIN_STEP;
-}
-
-function shared<A extends Float64Array | Int32Array | Uint8Array>(array: A): A {
-  const made = array.constructor as new (buffer: SharedArrayBuffer) => A;
-  const copy = new made(new SharedArrayBuffer(array.byteLength));
-  copy.set(array);
-  return copy;
-}
-
-function longer<A extends Float64Array | Int32Array | Uint8Array>(short: A, long: A): A {
-  long.set(short);
-  return long;
 }

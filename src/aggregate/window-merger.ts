@@ -7,6 +7,7 @@
  * and MAX_SERIES_BYTES of the epoch in which it begins. Series that come later are folded, point by point, into the
  * overflow series of their names.
  */
+
 import { SKETCH_SCALE } from './buckets.ts';
 import { FIELDS, METRIC_TYPES } from './point.ts';
 import { COUNTER, GAUGE, TIMER } from './sample.ts';
@@ -14,6 +15,7 @@ import { identify, OVERFLOW_DIMENSION, seriesOf } from './series.ts';
 import { RefNumbers, SeriesRecords, type SeriesRef } from './series-records.ts';
 import { Sketches } from './sketch.ts';
 import type { Epoch, Tiling } from './tiling.ts';
+import { longer, sharedCopy } from './typed-arrays.ts';
 import { ClosedWindow, ROW_LENGTHS } from './window.ts';
 import { seriesCost, WindowBudget } from './window-budget.ts';
 
@@ -247,8 +249,7 @@ class MergedWindow {
   }
 
   close(): ClosedWindow {
-    const values = new Float64Array(new SharedArrayBuffer(this.#used * Float64Array.BYTES_PER_ELEMENT));
-    values.set(this.#values.subarray(0, this.#used));
+    const values = sharedCopy(this.#values.subarray(0, this.#used));
     for (const [sketch, point] of this.#timers.entries()) {
       const row = this.#rows[point]!;
       const weight = this.#weights[sketch]!;
@@ -257,22 +258,11 @@ class MergedWindow {
     const columns = {
       ...this.#place,
       records: this.#records,
-      refs: sharedNumbers(this.#refs.subarray(0, this.#size)),
-      rows: sharedNumbers(this.#rows.subarray(0, this.#size)),
+      refs: sharedCopy(this.#refs.subarray(0, this.#size)),
+      rows: sharedCopy(this.#rows.subarray(0, this.#size)),
       values,
       sketches: this.#sketches.columns(),
     };
     return new ClosedWindow(columns);
   }
-}
-
-function sharedNumbers(numbers: Uint32Array): Uint32Array<SharedArrayBuffer> {
-  const copy = new Uint32Array(new SharedArrayBuffer(numbers.byteLength));
-  copy.set(numbers);
-  return copy;
-}
-
-function longer<A extends Uint32Array | Int32Array | Float64Array>(short: A, long: A): A {
-  long.set(short);
-  return long;
 }

@@ -1,5 +1,6 @@
 /** The reports of `checkpoint` and `ctl checkpoint` as text. Both come as JSON, some of it from other processes. */
 
+import { lengthText } from '../aggregate/coarse-tiling.ts';
 import { amount, NO_VALUE, seconds } from '../base/number-format.ts';
 import { printable } from '../base/printable.ts';
 import type {
@@ -88,9 +89,7 @@ export function changeText(facts: ChangeFacts, words: ChangeWords): string {
 /** An instance of an older version does not tell it. */
 function otherLengthText({ otherLength }: ChangeFacts): string[] {
   if (!otherLength) return [];
-  const [had, has] = [otherLength.hadMs, otherLength.hasMs].map((ms) =>
-    ms === null ? 'the length of WINDOW' : `${ms / 1000} s`,
-  );
+  const [had, has] = [lengthText(otherLength.hadMs), lengthText(otherLength.hasMs)];
   return [
     `the store still has windows of ${had}, and gets windows of ${has}:`,
     'empty its table or give it another, or sums count twice',

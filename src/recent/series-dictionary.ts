@@ -2,8 +2,10 @@
  * The series of the kept windows, numbered 0, 1, 2...: what a question needs to know of them, in arrays. It is apart
  * from the table of the live path, which forgets series as it needs to.
  */
+
 import { finalized, type KeySource, MAX_PROBES, slotsFor, term } from '../aggregate/keyed-hash.ts';
 import type { SeriesRecords, SeriesRef } from '../aggregate/series-records.ts';
+import { longer } from '../aggregate/typed-arrays.ts';
 import { Texts } from './texts.ts';
 
 const ID_WORDS = 4;
@@ -205,11 +207,6 @@ const WORDS = new Int32Array(ID_WORDS);
 
 function roomFor({ length }: { readonly length: number }, needed: number): number {
   return Math.max(needed, Math.ceil(GROWTH * length), MIN_ROOM);
-}
-
-function longer<A extends Int32Array | Uint32Array>(short: A, long: A): A {
-  long.set(short);
-  return long;
 }
 
 /**

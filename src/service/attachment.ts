@@ -177,6 +177,7 @@ function beginningsOf(
   tellBeginnings(reports, starts.from, resumptions, unreadable);
   const slice = `${core.slice.index}/${core.slice.of}`;
   const names = namesIn(config, stored, starts, reports);
+  const ownWindows = ownWindowsOf(config);
   return {
     from: starts.from,
     closedThrough: starts.closedThrough,
@@ -202,7 +203,7 @@ function beginningsOf(
           trail: trail.stored(),
           skipped: resumptions.get(sink)!.position?.skipped,
           choices: names.get(sink)?.list,
-          window: ownWindowsOf(config).get(sink),
+          window: ownWindows.get(sink),
           savedAt: new Date(systemClock.now()).toISOString(),
         }),
         failed: (error, next, atStop) => reports.checkpointFailed(sink, error, next, atStop),

@@ -1,6 +1,7 @@
 /** Checkpoints in a NATS key-value bucket: one key per pipeline, sink and slice, written with compare-and-set. */
 
 import type { KV } from 'nats';
+import { lengthText } from '../../aggregate/coarse-tiling.ts';
 import type { WindowShape } from '../../aggregate/tiling.ts';
 import type { Config } from '../../config/config.ts';
 import { areRules } from '../../decode/shaping-rules.ts';
@@ -236,9 +237,7 @@ class BucketStore implements SurveyedStore {
     const windowMs = this.#windows.get(sink);
     if (checkpoint === undefined || !this.#windows.has(sink) || checkpoint.window === windowMs) return;
     const variable = `SINK_${sink.toUpperCase()}_WINDOW`;
-    const [had, has] = [checkpoint.window, windowMs].map((ms) =>
-      ms === undefined ? 'the length of WINDOW' : `${ms / 1000} s`,
-    );
+    const [had, has] = [lengthText(checkpoint.window), lengthText(windowMs)];
     throw new OtherWindows(
       `the checkpoint ${key} in the key-value bucket ${BUCKET} is of windows of ${had}, and by ${variable} the sink has windows of ${has}`,
       `Set ${variable} back${checkpoint.window === undefined ? ': leave it out' : ''}. Or add a sink with another id and another table. Or let this one begin anew: give it another table, or empty its table, and then remove the checkpoint with metrics-fanout checkpoint reset --sink ${sink} (while the service runs: metrics-fanout ctl checkpoint reset --sink ${sink}).`,
