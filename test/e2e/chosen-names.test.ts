@@ -12,7 +12,7 @@ import { type ServiceProgram, startServiceProgram } from '../../src/servers/serv
 import { connect } from '../bus-client.ts';
 import { setBack } from '../faults/set-back.ts';
 import { LIMIT_MS } from '../limits.ts';
-import { WINDOW_MS, WINDOWS } from './support.ts';
+import { untilFilled, WINDOW_MS, WINDOWS } from './support.ts';
 
 const TICKS = 100;
 const TICK_MS = 30;
@@ -143,12 +143,7 @@ test('a store that was lost gets of each window what it had', async () => {
   const before = rowsOf(files.part);
   rmSync(files.part);
   const third = await start(SECOND);
-  const isFilled = async () =>
-    (await third.status()).sinks.some(
-      ({ id, refills, state }) => id === 'part' && refills === 1 && state === 'live',
-    );
-  for (const deadline = Date.now() + LIMIT_MS; !(await isFilled()); await sleep(TICK_MS))
-    expect(Date.now()).toBeLessThan(deadline);
+  await untilFilled(third, 'part');
   await third.untilConfirmed(Date.now());
   await third.stop();
   expect(rowsOf(files.part)).toEqual(before);

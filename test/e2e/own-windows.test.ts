@@ -12,9 +12,8 @@ import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import type { StoredPoint } from '../../src/sink/contract.ts';
 import { connect } from '../bus-client.ts';
-import { LIMIT_MS } from '../limits.ts';
 import { ctl, eventually } from './control-support.ts';
-import { storedPoints, WINDOWS } from './support.ts';
+import { storedPoints, untilFilled, WINDOWS } from './support.ts';
 
 const OWN_MS = 5000;
 const TICKS = 120;
@@ -155,12 +154,7 @@ test('a store that was lost is filled again, with the same rows', async () => {
   rmSync(files.long);
   const filling = await startServiceProgram(env());
   service = filling;
-  const isFilled = async () =>
-    (await filling.status()).sinks.some(
-      ({ id, refills, state }) => id === 'long' && refills === 1 && state === 'live',
-    );
-  for (const deadline = Date.now() + LIMIT_MS; !(await isFilled()); await sleep(TICK_MS))
-    expect(Date.now()).toBeLessThan(deadline);
+  await untilFilled(filling, 'long');
   await filling.untilConfirmed(Date.now());
   await filling.stop();
   expect(sorted(await rowsOf('long'))).toEqual(before);

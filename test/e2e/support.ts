@@ -4,6 +4,7 @@ import { expect } from 'vitest';
 import type { Report } from '../../src/commands/verify-report.ts';
 import { loadConfig } from '../../src/config/config.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
+import type { ServiceProgram } from '../../src/servers/service-program.ts';
 import type { Stack } from '../../src/servers/stack.ts';
 import type { StoredPoint } from '../../src/sink/contract.ts';
 import { compareSinks, isEqual, readTruthFile } from '../../src/verify/rows.ts';
@@ -110,4 +111,13 @@ export async function expectEqual(env: Env, truth: readonly TruthRow[]): Promise
 export function sample(text: string, series: string): number | undefined {
   const line = text.split('\n').find((candidate) => candidate.startsWith(`${series} `));
   return line === undefined ? undefined : Number(line.slice(series.length + 1));
+}
+
+/** Waits until the sink's store was found lost, and is filled again. */
+export async function untilFilled(service: Pick<ServiceProgram, 'status'>, id: string): Promise<void> {
+  const isFilled = async () => {
+    const { sinks } = await service.status();
+    return sinks.some((sink) => sink.id === id && sink.refills === 1 && sink.state === 'live');
+  };
+  await expect.poll(isFilled, { timeout: LIMIT_MS }).toBe(true);
 }

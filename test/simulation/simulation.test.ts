@@ -6,6 +6,7 @@ import { expect, test, vi } from 'vitest';
 import { WindowMerger } from '../../src/aggregate/window-merger.ts';
 import { effort } from '../effort.ts';
 import { describeFailure, type Outcome, simulate } from './simulation.ts';
+import type { Options } from './world.ts';
 
 /** Fewer seeds than this may not cover everything. */
 const TELLING_SEEDS = 50;
@@ -63,6 +64,20 @@ async function failureOf(outcome: Outcome): Promise<string | undefined> {
   return outcome.failure === undefined ? undefined : describeFailure(outcome);
 }
 
+/** Runs seed after seed, for so long. None may fail. Resolves to how many there were, and how often what happened. */
+async function simulateFor(budgetMs: number, optionsOf: (seed: number) => Options) {
+  const met = new Map<string, number>();
+  const began = performance.now();
+  let seeds = 0;
+  while (seeds < SEEDS.most && (seeds < SEEDS.least || performance.now() - began < budgetMs)) {
+    seeds += 1;
+    const outcome = await simulate(seeds, optionsOf(seeds));
+    expect(await failureOf(outcome)).toBeUndefined();
+    for (const [kind, count] of outcome.counts) met.set(kind, (met.get(kind) ?? 0) + count);
+  }
+  return { seeds, met };
+}
+
 test.runIf(only !== undefined)('the seed SIM_SEED', async () => {
   expect(await failureOf(await simulate(Number(only)))).toBeUndefined();
 });
@@ -70,15 +85,7 @@ test.runIf(only !== undefined)('the seed SIM_SEED', async () => {
 test.runIf(only === undefined)(
   `up to ${SEEDS.most} seeds: every store holds the truth, whatever happens`,
   async ({ annotate }) => {
-    const met = new Map<string, number>();
-    const began = performance.now();
-    let seeds = 0;
-    while (seeds < SEEDS.most && (seeds < SEEDS.least || performance.now() - began < BUDGET_MS)) {
-      seeds += 1;
-      const outcome = await simulate(seeds);
-      expect(await failureOf(outcome)).toBeUndefined();
-      for (const [kind, count] of outcome.counts) met.set(kind, (met.get(kind) ?? 0) + count);
-    }
+    const { seeds, met } = await simulateFor(BUDGET_MS, () => ({}));
     await annotate(`${seeds} seeds`);
     if (seeds < TELLING_SEEDS) return;
     for (const kind of MET) expect(met.get(kind) ?? 0, kind).toBeGreaterThan(MET_SHARE * seeds);
@@ -106,15 +113,7 @@ test.runIf(only === undefined).each(['all', 'later'] as const)(
 test.runIf(only === undefined)(
   'the stream takes back messages that it delivered: in the end, every store holds what the stream has, and no more',
   async ({ annotate }) => {
-    const met = new Map<string, number>();
-    const began = performance.now();
-    let seeds = 0;
-    while (seeds < SEEDS.most && (seeds < SEEDS.least || performance.now() - began < ROLLBACK_BUDGET_MS)) {
-      seeds += 1;
-      const outcome = await simulate(seeds, { rollsBack: true });
-      expect(await failureOf(outcome)).toBeUndefined();
-      for (const [kind, count] of outcome.counts) met.set(kind, (met.get(kind) ?? 0) + count);
-    }
+    const { seeds, met } = await simulateFor(ROLLBACK_BUDGET_MS, () => ({ rollsBack: true }));
     await annotate(`${seeds} seeds`);
     if (seeds < TELLING_SEEDS) return;
     expect(met.get('rolled-back')).toBeGreaterThan(seeds / 2);
@@ -138,17 +137,9 @@ test.runIf(only === undefined)(
 test.runIf(only === undefined)(
   'a store loses everything: it gets everything again, whatever else happens',
   async ({ annotate }) => {
-    let refills = 0;
-    const began = performance.now();
-    let seeds = 0;
-    while (seeds < SEEDS.most && (seeds < SEEDS.least || performance.now() - began < EMPTIED_BUDGET_MS)) {
-      seeds += 1;
-      const outcome = await simulate(seeds, { emptiesStore: true });
-      expect(await failureOf(outcome)).toBeUndefined();
-      refills += outcome.counts.get('refill') ?? 0;
-    }
+    const { seeds, met } = await simulateFor(EMPTIED_BUDGET_MS, () => ({ emptiesStore: true }));
     await annotate(`${seeds} seeds`);
-    if (seeds >= TELLING_SEEDS) expect(refills).toBeGreaterThan(seeds / 3);
+    if (seeds >= TELLING_SEEDS) expect(met.get('refill')).toBeGreaterThan(seeds / 3);
   },
 );
 
@@ -163,15 +154,7 @@ test.runIf(only === undefined)('the simulation detects a service that does not k
 test.runIf(only === undefined)(
   'a store is restored from a backup: it gets again what is behind, whatever else happens',
   async ({ annotate }) => {
-    const met = new Map<string, number>();
-    const began = performance.now();
-    let seeds = 0;
-    while (seeds < SEEDS.most && (seeds < SEEDS.least || performance.now() - began < EMPTIED_BUDGET_MS)) {
-      seeds += 1;
-      const outcome = await simulate(seeds, { restoresStore: true });
-      expect(await failureOf(outcome)).toBeUndefined();
-      for (const [kind, count] of outcome.counts) met.set(kind, (met.get(kind) ?? 0) + count);
-    }
+    const { seeds, met } = await simulateFor(EMPTIED_BUDGET_MS, () => ({ restoresStore: true }));
     await annotate(`${seeds} seeds`);
     if (seeds < TELLING_SEEDS) return;
     expect(met.get('restored')).toBeGreaterThan(seeds / 5);
@@ -193,15 +176,10 @@ test.runIf(only === undefined)(
 test.runIf(only === undefined)(
   'sinks get other names after each restart: every window has what its checkpoint says, whatever else happens',
   async ({ annotate }) => {
-    const met = new Map<string, number>();
-    const began = performance.now();
-    let seeds = 0;
-    while (seeds < SEEDS.most && (seeds < SEEDS.least || performance.now() - began < NAMES_BUDGET_MS)) {
-      seeds += 1;
-      const outcome = await simulate(seeds, { choosesNames: true, setsBack: seeds % 4 === 0 });
-      expect(await failureOf(outcome)).toBeUndefined();
-      for (const [kind, count] of outcome.counts) met.set(kind, (met.get(kind) ?? 0) + count);
-    }
+    const { seeds, met } = await simulateFor(NAMES_BUDGET_MS, (seed) => ({
+      choosesNames: true,
+      setsBack: seed % 4 === 0,
+    }));
     await annotate(`${seeds} seeds`);
     if (seeds < TELLING_SEEDS) return;
     for (const kind of ['chosen', 'reopened', 'catch-up'])
@@ -223,15 +201,10 @@ test.runIf(only === undefined).each(['before', 'stored'] as const)(
 test.runIf(only === undefined)(
   'operators move checkpoints of sinks that run: what is to be written again is, whatever else happens',
   async ({ annotate }) => {
-    const met = new Map<string, number>();
-    const began = performance.now();
-    let seeds = 0;
-    while (seeds < SEEDS.most && (seeds < SEEDS.least || performance.now() - began < MOVED_BUDGET_MS)) {
-      seeds += 1;
-      const outcome = await simulate(seeds, { movesCheckpoints: true, choosesNames: seeds % 3 === 0 });
-      expect(await failureOf(outcome)).toBeUndefined();
-      for (const [kind, count] of outcome.counts) met.set(kind, (met.get(kind) ?? 0) + count);
-    }
+    const { seeds, met } = await simulateFor(MOVED_BUDGET_MS, (seed) => ({
+      movesCheckpoints: true,
+      choosesNames: seed % 3 === 0,
+    }));
     await annotate(`${seeds} seeds`);
     if (seeds < TELLING_SEEDS) return;
     expect(met.get('moved')).toBeGreaterThan(seeds / 2);
@@ -252,19 +225,11 @@ test.runIf(only === undefined)(
 test.runIf(only === undefined)(
   'sinks have windows of their own: each is made of whole ones, and of the same ones, whatever else happens',
   async ({ annotate }) => {
-    const met = new Map<string, number>();
-    const began = performance.now();
-    let seeds = 0;
-    while (seeds < SEEDS.most && (seeds < SEEDS.least || performance.now() - began < WINDOWS_BUDGET_MS)) {
-      seeds += 1;
-      const outcome = await simulate(seeds, {
-        ownWindows: true,
-        setsBack: seeds % 4 === 0,
-        rollsBack: seeds % 4 === 1,
-      });
-      expect(await failureOf(outcome)).toBeUndefined();
-      for (const [kind, count] of outcome.counts) met.set(kind, (met.get(kind) ?? 0) + count);
-    }
+    const { seeds, met } = await simulateFor(WINDOWS_BUDGET_MS, (seed) => ({
+      ownWindows: true,
+      setsBack: seed % 4 === 0,
+      rollsBack: seed % 4 === 1,
+    }));
     await annotate(`${seeds} seeds`);
     if (seeds < TELLING_SEEDS) return;
     for (const kind of ['rolled-back', 'reopened', 'catch-up', 'kill'])
