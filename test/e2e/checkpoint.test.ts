@@ -161,6 +161,8 @@ test('a sink that no running instance has is no reason to stop them', async () =
   const done = await checkpoint(['reset', '--sink', 'sqlite', '--yes', '--json']);
   expect(done, done.stderr).toMatchObject({ code: 0, report: { done: true, instances: [] } });
   expect((await bucket.get(KEY))!.operation).not.toBe('PUT');
+  // A stop saves once more.
+  await service!.stop();
   await bucket.put(KEY, saved!.value);
   await bucket.delete('default.hole.0-1');
 });
