@@ -14,6 +14,7 @@ import { COUNTER, GAUGE, TIMER } from './sample.ts';
 import { identify, OVERFLOW_DIMENSION, seriesOf } from './series.ts';
 import { RefNumbers, SeriesRecords, type SeriesRef } from './series-records.ts';
 import { Sketches } from './sketch.ts';
+import { atOnce, type Stepwise } from './stepwise.ts';
 import type { Epoch, Tiling } from './tiling.ts';
 import { longer, sharedCopy } from './typed-arrays.ts';
 import { ClosedWindow, ROW_LENGTHS } from './window.ts';
@@ -26,17 +27,22 @@ const OVERFLOW_BYTES = Buffer.byteLength(OVERFLOW_JSON);
 /** What a point takes in the tables of a merged window, about, in bytes. */
 const TABLE_BYTES = 120;
 
+/** Points of a step. One with a series that is new to the window takes 1 to 2 us. */
+const STEP_POINTS = 1024;
+
 export class WindowMerger {
   readonly #own: Tiling;
   readonly #fine: Tiling;
+  readonly #stepPoints: number;
   #records = new SeriesRecords();
   #running: MergedWindow | undefined;
   #done: ClosedWindow[] = [];
 
-  /** `own`: the windows to make; `fine`: those that they are made of. */
-  constructor(own: Tiling, fine: Tiling) {
+  /** `own`: the windows to make; `fine`: those that they are made of. `stepPoints`: see `addInSteps`; for tests. */
+  constructor(own: Tiling, fine: Tiling, stepPoints = STEP_POINTS) {
     this.#own = own;
     this.#fine = fine;
+    this.#stepPoints = stepPoints;
   }
 
   /** Returns the start of the window to make that holds `time`. */
@@ -54,9 +60,14 @@ export class WindowMerger {
 
   /** Takes the next window of the pipeline. */
   add(window: ClosedWindow): void {
+    atOnce(this.addInSteps(window));
+  }
+
+  /** Likewise. Each call ends before the next one begins; after `clear`, those under way must not go on. */
+  *addInSteps(window: ClosedWindow): Stepwise<void> {
     const { windowMs } = this.#own.epochAt(window.start);
     const start = this.#own.startOf(window.start);
-    if (this.#running !== undefined && this.#running.start !== start) this.#finish();
+    if (this.#running !== undefined && this.#running.start !== start) yield* this.#finish();
     if (windowMs === window.windowMs) {
       this.#done.push(window);
       return;
@@ -66,12 +77,17 @@ export class WindowMerger {
       const epoch = this.#fine.epochAt(start);
       this.#running = new MergedWindow({ start, windowMs, instance: window.instance }, epoch, this.#records);
     }
-    this.folded += this.#running.add(window);
+    this.folded += yield* this.#running.add(window, this.#stepPoints);
   }
 
   /** Returns the windows that are whole, if all windows of the pipeline before `boundary` were added. */
   take(boundary: number): ClosedWindow[] {
-    if (this.#running !== undefined && this.#running.end <= boundary) this.#finish();
+    return atOnce(this.takeInSteps(boundary));
+  }
+
+  /** Likewise, as `addInSteps`. */
+  *takeInSteps(boundary: number): Stepwise<ClosedWindow[]> {
+    if (this.#running !== undefined && this.#running.end <= boundary) yield* this.#finish();
     const done = this.#done;
     this.#done = [];
     return done;
@@ -87,8 +103,8 @@ export class WindowMerger {
     this.#done = [];
   }
 
-  #finish(): void {
-    if (this.#running !== undefined) this.#done.push(this.#running.close());
+  *#finish(): Stepwise<void> {
+    if (this.#running !== undefined) this.#done.push(yield* this.#running.close(this.#stepPoints));
     this.#running = undefined;
   }
 }
@@ -140,7 +156,7 @@ class MergedWindow {
   }
 
   /** Returns how many points were folded. */
-  add(window: ClosedWindow): number {
+  *add(window: ClosedWindow, stepPoints: number): Stepwise<number> {
     const { refs, records } = window;
     if (this.#origin !== records.origin) this.#known = new RefNumbers();
     this.#origin = records.origin;
@@ -155,6 +171,7 @@ class MergedWindow {
       }
       if (known < 0) folded += 1;
       this.#addPoint(known < 0 ? ~known : known - 1, window, i);
+      if (i % stepPoints === stepPoints - 1) yield;
     }
     return folded;
   }
@@ -248,12 +265,13 @@ class MergedWindow {
     }
   }
 
-  close(): ClosedWindow {
+  *close(stepPoints: number): Stepwise<ClosedWindow> {
     const values = sharedCopy(this.#values.subarray(0, this.#used));
     for (const [sketch, point] of this.#timers.entries()) {
       const row = this.#rows[point]!;
       const weight = this.#weights[sketch]!;
       this.#sketches.quantiles(sketch, weight, values[row + MIN]!, values[row + MAX]!, values, row + P50);
+      if (sketch % stepPoints === stepPoints - 1) yield;
     }
     const columns = {
       ...this.#place,

@@ -538,7 +538,7 @@ export class Engine {
       // The live path may begin earlier. But nobody would repair windows that no checkpoint speaks of.
       first: beginnings.first?.get(id),
       names,
-      merger: this.#hasOwnWindows(id) ? new WindowMerger(tiling, this.#attachment.tiling) : undefined,
+      merger: this.#mergerOf(id),
       identity: beginnings.stores?.get(id),
       receipts: beginnings.receipts?.get(id),
       begins: beginnings.resumed?.has(id) === false,
@@ -590,6 +590,12 @@ export class Engine {
     const parts = { lane, kind, keeper, verifier, sweep, names, beginnings, ends, over };
     this.#heedUnreadable(parts);
     return parts;
+  }
+
+  /** Undefined if the sink gets the windows of the pipeline. */
+  #mergerOf(id: string): WindowMerger | undefined {
+    if (!this.#hasOwnWindows(id)) return undefined;
+    return new WindowMerger(this.windowsOf(id), this.#attachment.tiling, this.#settings.pace?.pointsPerTurn);
   }
 
   /** Without its checkpoint, what the sink confirms would be forgotten, and nobody else may decide where it begins. */

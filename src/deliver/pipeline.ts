@@ -32,6 +32,8 @@ export interface PipelinePace {
   /** See `Steps`. */
   readonly stepsPerTurn: number;
   readonly maxWaitingBytes: number;
+  /** Of windows that are merged into those of a sink; absent: see `WindowMerger`. */
+  readonly pointsPerTurn?: number;
 }
 
 /**

@@ -232,7 +232,11 @@ export function drawScenario(
     // noticed.
     idleSlackMs: chance.int(setBack === undefined ? 0 : 100, 1000),
     stopTimeoutMs: chance.pick([500, 3000, 10_000]),
-    pace: { stepsPerTurn: chance.pick([1, 1, 30, 1000]), maxWaitingBytes: chance.pick([300, 1_000_000]) },
+    pace: {
+      stepsPerTurn: chance.pick([1, 1, 30, 1000]),
+      maxWaitingBytes: chance.pick([300, 1_000_000]),
+      pointsPerTurn: chance.pick([1, 2, 1000]),
+    },
     slices,
     instances,
     serverOffsetMs,

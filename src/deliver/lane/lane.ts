@@ -9,6 +9,7 @@ import type { Checkpoint } from '../../bus/kv/checkpoints.ts';
 import type { SinkLimits } from '../../sink/contract.ts';
 import type { NameChoices } from '../name-choices.ts';
 import type { CheckpointKeeper } from './checkpoint-saver.ts';
+import { Merging } from './merging.ts';
 import { type ClosedBoundary, type SizedWindow, sizeWindow, WindowQueue } from './queue.ts';
 import { type KnownReceipts, type OlderContent, type ReceiptStatus, Receipts } from './receipts.ts';
 import {
@@ -146,7 +147,8 @@ export class Lane {
   #beginsAgainAt = Number.POSITIVE_INFINITY;
   #refills = 0;
   #hasToldUnchosen = false;
-  /** With a merger: start of the first window that it was not given yet. */
+  readonly #merging: Merging | undefined;
+  /** With a merger: start of the first window that the lane was not offered yet. */
   #mergedTo: number;
 
   constructor(options: LaneOptions) {
@@ -156,6 +158,12 @@ export class Lane {
     const { limits, from, closedThrough, first } = options;
     const pick = names && ((window: ClosedWindow) => names.pick(window));
     this.#queue = new WindowQueue(limits, from, closedThrough, first, pick);
+    this.#merging =
+      options.merger &&
+      new Merging(options.merger, clock, {
+        folded: (points) => events.folded?.(points),
+        made: (...made) => this.#acceptMade(...made),
+      });
     this.#mergedTo = from;
     this.#identity = options.identity;
     this.#receipts = options.receipts && new Receipts(sink, options.receipts, clock);
@@ -190,7 +198,7 @@ export class Lane {
     return {
       ...this.#writer.stats,
       dropped: this.#dropped,
-      folded: this.#options.merger?.folded ?? 0,
+      folded: this.#merging?.folded ?? 0,
       overflows: this.#overflows,
       stalls,
       refills: this.#refills,
@@ -234,7 +242,7 @@ export class Lane {
 
   /** Start of the first window of the pipeline that it was not offered yet. */
   get offeredTo(): number {
-    return this.#options.merger === undefined ? this.#queue.offeredTo : this.#mergedTo;
+    return this.#merging === undefined ? this.#queue.offeredTo : this.#mergedTo;
   }
 
   /**
@@ -261,11 +269,7 @@ export class Lane {
   }
 
   get backlogBytes(): number {
-    return this.#queue.bytes + this.#mergerBytes;
-  }
-
-  get #mergerBytes(): number {
-    return this.#options.merger?.bytes ?? 0;
+    return this.#queue.bytes + (this.#merging?.bytes ?? 0);
   }
 
   /** Runs until `stop`: opens the sink, writes what is offered, keeps the checkpoint. */
@@ -286,19 +290,25 @@ export class Lane {
    */
   offer(sized: SizedWindow): void {
     if (this.#catchingUp) return;
-    if (this.#options.merger === undefined) this.#accept(sized);
-    else this.#merge(sized.window);
-    const isFull = !this.#queue.empty && this.backlogBytes > this.#options.backlogBytes;
-    if (isFull && this.#mergerBytes > 0 && this.#options.replayable) this.#fallBehind();
+    if (this.#merging === undefined) this.#accept(sized);
+    else if (this.#isNext(sized.window)) this.#merge(this.#merging, sized);
   }
 
-  #merge(window: ClosedWindow): void {
-    if (window.start < this.#mergedTo) return;
-    this.#mergedTo = window.start + window.windowMs;
-    const merger = this.#options.merger!;
-    const before = merger.folded;
-    merger.add(window);
-    if (merger.folded > before) this.#options.events.folded?.(merger.folded - before);
+  #merge(merging: Merging, sized: SizedWindow): void {
+    const isEmpty = this.#queue.empty && !merging.isBehind;
+    merging.offer(sized);
+    const isFull = !isEmpty && merging.bytes > 0 && this.backlogBytes > this.#options.backlogBytes;
+    if (!isFull) return;
+    if (this.#options.replayable) this.#fallBehind();
+    // What waits to be merged takes more room than what it is merged into.
+    else merging.finish();
+  }
+
+  /** Whether a window of the pipeline was not offered yet. From now on it was. */
+  #isNext({ start, windowMs }: ClosedWindow): boolean {
+    if (start < this.#mergedTo) return false;
+    this.#mergedTo = start + windowMs;
+    return true;
   }
 
   /** Takes a window of the sink. */
@@ -326,7 +336,17 @@ export class Lane {
   /** Tells the lane, from the live path, that every window before `boundary` has been offered. */
   advance(boundary: number, sequence: number): void {
     if (this.#catchingUp) return;
-    for (const window of this.#options.merger?.take(boundary) ?? []) {
+    if (this.#merging === undefined) {
+      this.#pass(boundary, sequence);
+      return;
+    }
+    this.#mergedTo = Math.max(this.#mergedTo, boundary);
+    this.#merging.advance(boundary, sequence);
+  }
+
+  /** Takes windows of the sink, in place of what it was offered before `boundary`. */
+  #acceptMade(windows: readonly ClosedWindow[], boundary: number, sequence: number): void {
+    for (const window of windows) {
       this.#accept(sizeWindow(window));
       if (this.#catchingUp) return;
     }
@@ -335,7 +355,7 @@ export class Lane {
 
   #pass(boundary: number, sequence: number): void {
     this.#mergedTo = Math.max(this.#mergedTo, boundary);
-    this.#queue.advance(this.#options.merger?.startOf(boundary) ?? boundary, sequence);
+    this.#queue.advance(this.#merging?.startOf(boundary) ?? boundary, sequence);
     this.#confirm();
     // Without anything to write, nothing is settled, and a rewrite may wait for `next`.
     this.#settled.ring();
@@ -489,7 +509,7 @@ export class Lane {
 
   /** Forgets the window that is being merged: the windows that it is made of come again, from its start. */
   #mergeAnew(): void {
-    this.#options.merger?.clear();
+    this.#merging?.clear();
     this.#mergedTo = this.#queue.offeredTo;
   }
 
@@ -521,17 +541,27 @@ export class Lane {
     sequence: number,
     signal: AbortSignal,
   ): Promise<void> {
-    const { merger } = this.#options;
     // One that was ended reads on for a moment. Another one may have begun since, with earlier windows.
     if (signal.aborted) return;
-    if (merger !== undefined) for (const { window } of windows) this.#merge(window);
-    for (const sized of merger?.take(boundary).map(sizeWindow) ?? windows) {
+    const merging = this.#merging;
+    const own = merging === undefined ? windows : await this.#merged(merging, windows, boundary, signal);
+    for (const sized of own) {
       await this.#enqueue(sized, signal, () => this.#enter(sized));
       if (signal.aborted) return;
     }
     // A replay that was ended must not advance past windows that have been released since.
     if (signal.aborted) return;
     this.#pass(boundary, sequence);
+  }
+
+  async #merged(
+    merging: Merging,
+    windows: readonly SizedWindow[],
+    boundary: number,
+    signal: AbortSignal,
+  ): Promise<readonly SizedWindow[]> {
+    const added = windows.map(({ window }) => window).filter((window) => this.#isNext(window));
+    return (await merging.replay(added, boundary, signal)).map(sizeWindow);
   }
 
   /**
@@ -605,10 +635,10 @@ export class Lane {
   /** Writes what is queued until `deadline`, then ends the lane and saves the last checkpoint. */
   async stop(deadline: AbortSignal): Promise<void> {
     // Messages that cannot be read again must not be lost because of a pause.
-    if (!this.#options.replayable) {
-      this.#goOn();
-      for (const window of this.#options.merger?.takeAll() ?? []) this.#accept(sizeWindow(window));
-    }
+    if (!this.#options.replayable) this.#goOn();
+    this.#merging?.finish();
+    if (!this.#options.replayable)
+      for (const window of this.#merging?.takeAll() ?? []) this.#accept(sizeWindow(window));
     while (!this.resting && !this.#queue.empty && !deadline.aborted) await this.#settled.wait(deadline);
     this.#halt.abort();
     await this.#options.keeper?.flush();

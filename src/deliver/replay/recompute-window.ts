@@ -4,6 +4,7 @@ import { WindowMerger } from '../../aggregate/window-merger.ts';
 import { backoffMs, type Clock } from '../../base/clock.ts';
 import type { Reader, SourceStats } from '../../bus/read/source.ts';
 import type { Lane } from '../lane/lane.ts';
+import { inTurns } from '../lane/merging.ts';
 import { sizeWindow } from '../lane/queue.ts';
 import type { OpenReplay } from './catch-up.ts';
 
@@ -76,20 +77,21 @@ export async function recomputeWindow(
     const gapped = () => {
       isWhole = false;
     };
-    const { source, reader, release } = open(start, undefined, (windows, boundary, sequence) => {
+    const { source, reader, release } = open(start, undefined, async (windows, boundary, sequence) => {
       // What is read after the window was closed is not in it.
       if (done.signal.aborted) return;
       read = sequence;
       for (const window of windows) {
         if (window.start < start || window.start >= end) continue;
-        merger.add(window);
         if (parts.has(window.start)) kept.set(window.start, window);
+        await inTurns(merger.addInSteps(window), clock, until);
       }
       if (boundary >= end) done.abort();
     });
     try {
       await source.run(patient(reader, through, source.stats, gapped), until);
-      return signal.aborted ? undefined : { windows: merger.takeAll(), parts: kept, read, isWhole };
+      const windows = await inTurns(merger.takeInSteps(Number.POSITIVE_INFINITY), clock, signal);
+      return windows && { windows, parts: kept, read, isWhole };
     } catch (error) {
       failed(error);
       await clock.sleep(backoffMs(attempt, clock.random()), signal);

@@ -989,4 +989,109 @@ describe('windows of its own, of three of the pipeline', () => {
     await running;
     expect(sums(sink)).toEqual({ '0:s0': 11 });
   });
+
+  describe('are merged in turns, so that the thread is never held for long (I7)', () => {
+    const SIZE = 5;
+    const inTurns = () => new WindowMerger(coarseTiling(FINE, 3 * WINDOW_MS), FINE, 1);
+    const large = (number: number) => sizedWindow(number, SIZE, (i) => (i + 1) * 10 ** number);
+    const whole = (start: number, sum: number) =>
+      Object.fromEntries(Array.from({ length: SIZE }, (_, i) => [`${start}:s${i}`, (i + 1) * sum]));
+
+    test('what comes meanwhile waits', async () => {
+      const clock = new VirtualClock();
+      const sink = new ScriptedSink();
+      const { lane } = laneOf(clock, sink, { merger: inTurns() });
+      void lane.run();
+      const [waiting] = [large(0).bytes];
+      for (const number of [0, 1, 2]) lane.offer(large(number));
+      lane.advance(3 * WINDOW_MS, 3);
+      // All of it is still there, and is as good as offered.
+      expect(lane.backlogBytes).toBeGreaterThan(3 * waiting);
+      expect([lane.next, lane.closedThrough, lane.offeredTo]).toEqual([0, undefined, 3 * WINDOW_MS]);
+      await clock.nextTurn();
+      expect(lane.backlogBytes).toBeGreaterThan(3 * waiting);
+      for (let turn = 0; turn < 4 * SIZE; turn++) await clock.nextTurn();
+      await clock.pass(100);
+      expect(sums(sink)).toEqual(whole(0, 111));
+      expect([lane.next, lane.closedThrough]).toEqual([3 * WINDOW_MS, 3]);
+    });
+
+    test.each(Array.from({ length: 3 * SIZE + 3 }, (_, turns) => turns))(
+      'a pause after %i turns forgets what was begun: it comes again',
+      async (turns) => {
+        const clock = new VirtualClock();
+        const sink = new ScriptedSink();
+        const { lane } = laneOf(clock, sink, { merger: inTurns() });
+        void lane.run();
+        for (const number of [0, 1, 2]) lane.offer(large(number));
+        lane.advance(3 * WINDOW_MS, 3);
+        for (let turn = 0; turn < turns; turn++) await clock.nextTurn();
+        lane.pause();
+        expect(lane.backlogBytes).toBe(0);
+        expect(lane.offeredTo).toBe(lane.next);
+        lane.resume();
+        lane.startCatchUp();
+        const before = new AbortController();
+        const ended = lane.replay([large(0), large(1)], 2 * WINDOW_MS, 2, before.signal);
+        for (let turn = 0; turn < turns; turn++) await clock.nextTurn();
+        before.abort();
+        lane.startCatchUp();
+        const { signal } = new AbortController();
+        const missing = [0, 1, 2].filter((number) => number * WINDOW_MS >= lane.offeredTo).map(large);
+        await lane.replay(missing, 3 * WINDOW_MS, 3, signal);
+        await ended;
+        lane.join();
+        for (const number of [3, 4, 5]) lane.offer(large(number));
+        lane.advance(6 * WINDOW_MS, 6);
+        for (let turn = 0; turn < 4 * SIZE; turn++) await clock.nextTurn();
+        await clock.pass(1000);
+        expect(sums(sink)).toEqual({ ...whole(0, 111), ...whole(3, 111_000) });
+        expect([lane.next, lane.closedThrough]).toEqual([6 * WINDOW_MS, 6]);
+      },
+    );
+
+    test('what waits counts towards the backlog', async () => {
+      const clock = new VirtualClock();
+      const sink = new ScriptedSink();
+      const { lane: unlimited } = laneOf(clock, sink, { merger: inTurns() });
+      const [, two = 0, three = 0] = [0, 1, 2].map((number) => {
+        unlimited.offer(large(number));
+        return unlimited.backlogBytes;
+      });
+      const { lane, told } = laneOf(clock, sink, { merger: inTurns(), backlogBytes: (two + three) / 2 });
+      void lane.run();
+      lane.offer(large(0));
+      lane.offer(large(1));
+      expect(told.fellBehind).toBe(0);
+      lane.offer(large(2));
+      expect([told.fellBehind, lane.offeredTo, lane.backlogBytes]).toEqual([1, 0, 0]);
+    });
+
+    test('in core mode, it is merged at once if there is no more room for it, and at the end', async () => {
+      const clock = new VirtualClock();
+      const sink = new ScriptedSink();
+      const { lane } = laneOf(clock, sink, {
+        merger: inTurns(),
+        replayable: false,
+        from: Number.NEGATIVE_INFINITY,
+        backlogBytes: 3.5 * large(0).bytes,
+      });
+      const running = lane.run();
+      await settle();
+      lane.offer(large(0));
+      lane.offer(large(1));
+      expect(lane.backlogBytes).toBeGreaterThan(2 * large(0).bytes);
+      lane.offer(large(2));
+      expect(lane.backlogBytes).toBeLessThan(3 * large(0).bytes);
+      lane.advance(3 * WINDOW_MS, 0);
+      for (const number of [3, 4]) lane.offer(large(number));
+      lane.advance(5 * WINDOW_MS, 0);
+      const stopped = lane.stop(new AbortController().signal);
+      await clock.pass(5000);
+      await stopped;
+      await running;
+      expect(sums(sink)).toEqual({ ...whole(0, 111), ...whole(3, 11_000) });
+      expect(lane.stats.dropped).toBe(0);
+    });
+  });
 });
