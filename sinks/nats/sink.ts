@@ -180,6 +180,8 @@ export default defineSink({
   limits: LIMITS,
   readBackBy: ({ delivery }) => (delivery === 'stream' ? 'ranges' : 'none'),
   removesBy: ({ delivery }) => delivery === 'stream',
+  // It is that of the stream, which may have several subjects.
+  sharesIdentity: true,
   publishesOn: (config) => [{ key: 'subject', subject: windowSubjects(config) }],
   create: (config, context): Sink => new NatsSink(config, context),
 });

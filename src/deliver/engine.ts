@@ -120,6 +120,8 @@ export interface EngineSink {
   readonly backlogBytes: number;
   /** How long rows are kept, in ms; absent: for ever. */
   readonly keepsMs?: number | undefined;
+  /** See `SinkModule`. */
+  readonly sharesIdentity?: boolean | undefined;
 }
 
 /** What the engine reports. All calls are synchronous and must not throw. */
@@ -172,6 +174,8 @@ export interface EngineEvents extends CatchUpEvents {
   ): void;
   /** The sink cannot say which store it has. */
   storeUnnamed(sink: string, reason: string): void;
+  /** The sink is stopped: another one writes windows of another length to its table. */
+  tableShared?(sink: string, failure: string): void;
   /** The store can no longer be given receipts, because of `failure`; undefined: it can again. */
   receiptsChanged(sink: string, failure: string | undefined): void;
   /** A window in the store is not what it should be. */
@@ -255,6 +259,8 @@ export class Engine {
   /** Catch-ups and rewrites under way. */
   readonly #replays = new Set<Promise<void>>();
   readonly #owed = new Map<Lane, Owed>();
+  /** Of the stores that said which ones they are. */
+  readonly #identities = new WeakMap<Lane, string>();
   readonly #running = new Map<Lane, Promise<void>>();
   readonly #paused = new Set<string>();
   /** Aborts when a lane fails, with its error. */
@@ -555,6 +561,7 @@ export class Engine {
           if (!over.aborted) this.#catchUp(lane);
         },
         storeReplaced: (older) => this.#track(this.#refill(lane, older, beginnings, over)),
+        identified: (identity) => this.#heedTwins(lane, identity, engineSink),
         unnamed: (reason) => events.storeUnnamed(id, reason),
         folded: (points) => events.pointsFolded?.(id, points),
         nothingChosen: (windows) => events.nothingChosen?.(id, windows),
@@ -579,10 +586,7 @@ export class Engine {
         !this.gaps.latest.some(({ from, to }) => tiling.endOf(start) > from && start < to),
       recompute: this.#recomputeFor(id),
       closedThrough: () => lane.closedThrough ?? this.live.source.stats.lastSequence,
-      position: () => {
-        const { lastSequence, pending } = this.live.source.stats;
-        return { read: this.live.pipeline.reportedThrough, end: lastSequence + pending };
-      },
+      position: () => this.#position(),
       clock: this.#clock,
       differs: (difference, start) => events.differs(id, difference, start),
     });
@@ -590,6 +594,12 @@ export class Engine {
     const parts = { lane, kind, keeper, verifier, sweep, names, beginnings, ends, over };
     this.#heedUnreadable(parts);
     return parts;
+  }
+
+  /** See `Verifier`. */
+  #position() {
+    const { lastSequence, pending } = this.live.source.stats;
+    return { read: this.live.pipeline.reportedThrough, end: lastSequence + pending };
   }
 
   /** Undefined if the sink gets the windows of the pipeline. */
@@ -613,6 +623,25 @@ export class Engine {
       this.#catchUps.end(lane);
       lane.block(this.#failureOf(error));
     };
+  }
+
+  /**
+   * Rows of two lengths in one table overwrite each other, and count the rest twice: the sink with the longer windows
+   * has to stop. Two URLs may lead to one table, which only the store knows. A copy of a table with its rows is as bad.
+   */
+  #heedTwins(lane: Lane, identity: string, { sharesIdentity }: EngineSink): void {
+    if (sharesIdentity) return;
+    this.#identities.set(lane, identity);
+    const length = ({ id }: Lane) => this.windowsOf(id).epochAt(this.#clock.now()).windowMs;
+    for (const { lane: other } of this.lanes) {
+      if (other === lane || this.#identities.get(other) !== identity || length(other) === length(lane))
+        continue;
+      const [stops, goesOn] = length(lane) > length(other) ? [lane, other] : [other, lane];
+      this.#catchUps.end(stops);
+      const message = `the sink ${goesOn.id} writes windows of another length to the same table, or to one that this is a copy of. Give one of them a new table, and restart`;
+      stops.block({ at: this.#clock.now(), reason: 'shared_table', message });
+      this.#events.tableShared?.(stops.id, message);
+    }
   }
 
   /** A lane close to the live path follows it from the live path's start; some windows are written again. */

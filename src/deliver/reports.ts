@@ -194,6 +194,11 @@ export class Reports {
     this.#log.warn(fields, 'the sink cannot tell which store it has: it would not notice if it was replaced');
   }
 
+  /** The sink is stopped, until the service starts again. The others go on. */
+  tableShared(sink: string, failure: string): void {
+    this.#log.error({ sink, error: failure }, 'the sink is stopped: it shares its table with another one');
+  }
+
   /** Once for each outage. */
   receiptsChanged(sink: string, failure: string | undefined): void {
     if (failure === undefined) this.#log.info({ sink }, 'the store takes receipts again');

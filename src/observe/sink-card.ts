@@ -123,6 +123,8 @@ function adviceFor(reason: string, id: string): string {
       return 'Nothing if it passes. If not, give the store more capacity.';
     case 'checkpoint':
       return 'Do what the message says; the sink goes on by itself.';
+    case 'shared_table':
+      return 'Do what the message says. The rows that both have written there are wrong: empty the table.';
     default:
       return isRefusal(reason) ? `${REPAIRS[reason]} ${tryIt}` : tryIt;
   }

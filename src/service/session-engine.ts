@@ -36,7 +36,8 @@ export function makeEngine(attachment: Attachment, bus: Bus, surroundings: Surro
     threads.set(id, sink);
     const limits = limitsOf(module, values);
     const keepsMs = module.keepsMs?.(values);
-    return { id, kind: module.kind, sink, limits, timeoutMs, backlogBytes, keepsMs };
+    const { sharesIdentity } = module;
+    return { id, kind: module.kind, sink, limits, timeoutMs, backlogBytes, keepsMs, sharesIdentity };
   });
   const events = engineEvents(bus, surroundings);
   const engine = new Engine(attachment, engineSinks, engineSettings(parts), systemClock, events);
@@ -109,6 +110,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
       ),
     storeReplaced: (...replaced) => reports.storeReplaced(...replaced),
     storeUnnamed: (sink, reason) => reports.storeUnnamed(sink, reason),
+    tableShared: (sink, failure) => reports.tableShared(sink, failure),
     receiptsChanged: (sink, failure) => reports.receiptsChanged(sink, failure),
     differs: (sink, difference, start) => reports.differs(sink, difference, start),
     reopened: (starts, through) => {

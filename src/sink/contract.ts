@@ -379,6 +379,8 @@ export interface SinkModule<S extends Settings = Settings> {
   validate?(config: Values<S>): readonly { readonly key: keyof S & string; readonly expected: string }[];
   /** Whether it writes the sketches of timers: only then do its points have any (`Point.sketch`). Default: no. */
   sketchesBy?(config: Values<S>): boolean;
+  /** True if several sinks may have one identity, and rows of their own all the same. Default: no. */
+  readonly sharesIdentity?: true;
   /** The subjects of the bus on which it publishes: they must be none that the service reads. */
   publishesOn?(config: Values<S>): readonly { readonly key: keyof S & string; readonly subject: string }[];
   create(config: Values<S>, context: SinkContext): Sink;

@@ -253,6 +253,53 @@ test('a window stays as it is if the stream no longer holds it whole when a mess
   expect(engine.gaps.latest).toMatchObject([{ from: -1000 }, { from: -1000 }]);
 });
 
+test.each([
+  ['a', 'b'],
+  ['b', 'a'],
+] as const)(
+  'of two sinks that reach one table with windows of two lengths, %s with the longer ones is stopped',
+  async (long, short) => {
+    const { clock, stream, sinks, start, rows } = setUp();
+    for (const sink of Object.values(sinks)) Object.assign(sink, { identity: async () => 'one table' });
+    const windows = new Map([[long, coarseTiling(TILING, 3000)]]);
+    const { engine, stop } = start({}, SILENT, {}, new Map(), windows);
+    await clock.pass(100);
+    for (let second = 0; second < 8; second++) stream.publish(1000 * second + 500, 1000 * second + 500, 1);
+    await clock.pass(10_000);
+    const laneOf = (id: string) => engine.lanes.find(({ lane }) => lane.id === id)!.lane;
+    expect([laneOf(long).state, laneOf(long).up]).toEqual(['stopped', false]);
+    expect(laneOf(long).lastFailure).toMatchObject({
+      reason: 'shared_table',
+      message: expect.stringContaining(
+        `the sink ${short} writes windows of another length to the same table`,
+      ),
+    });
+    expect(rows(sinks[long])).toEqual({});
+    expect(laneOf(short).state).toBe('live');
+    expect(Object.values(rows(sinks[short])).every((sum) => sum === 1)).toBe(true);
+    expect(sinks[short].rows.size).toBeGreaterThan(5);
+    await stop();
+  },
+);
+
+test('sinks with one table and windows of one length, or with tables of their own, go on', async () => {
+  const { clock, stream, sinks, start } = setUp();
+  Object.assign(sinks.a, { identity: async () => 'one' });
+  Object.assign(sinks.b, { identity: async () => 'another' });
+  const { engine, stop } = start({}, SILENT, {}, new Map(), new Map([['a', coarseTiling(TILING, 3000)]]));
+  stream.publish(500, 500, 1);
+  stream.publish(8500, 8500, 1);
+  await clock.pass(5000);
+  expect(engine.lanes.map(({ lane }) => lane.state)).toEqual(['live', 'live']);
+  await stop();
+  const { clock: later, sinks: same, start: again } = setUp();
+  for (const sink of Object.values(same)) Object.assign(sink, { identity: async () => 'one' });
+  const { engine: other, stop: end } = again();
+  await later.pass(5000);
+  expect(other.lanes.map(({ lane }) => lane.state)).toEqual(['live', 'live']);
+  await end();
+});
+
 test('a lane that is set back knows what the live path was told of its windows before', async () => {
   const { clock, stream, sinks, saved, start, rows } = setUp();
   const { engine, stop } = start();

@@ -1,5 +1,5 @@
 /** Sinks with windows of their own, beside one with those of the pipeline. */
-import { rmSync } from 'node:fs';
+import { rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -247,4 +247,25 @@ test('without its checkpoint, a sink begins anew with the new length, in another
   expect(new Set(points.map(({ windowStart }) => windowStart % 10_000))).toEqual(new Set([0]));
   const counted = points.filter(({ series }) => series.name === 'counter.x');
   expect(counted.reduce((sum, { count }) => sum + count, 0)).toBe(sent);
+}, 600_000);
+
+test('two paths of one file, with windows of two lengths: the sink with the longer ones is stopped', async () => {
+  const link = join(folder.path, 'link.db');
+  const file = join(folder.path, 'shared.db');
+  new DatabaseSync(file).close();
+  symlinkSync(file, link);
+  const shared = { SINK_FINE_PATH: file, SINK_LONG_PATH: link, SINK_FLUX_ENABLED: 'false' };
+  const reset = startProgram(['checkpoint', 'reset', '--sink', 'fine,long', '--yes'], env(shared));
+  await reset.ended;
+  service = await startServiceProgram(env(shared));
+  const ofLong = async () => (await service!.status()).sinks.find(({ id }) => id === 'long')!;
+  await eventually('stopped', async () => (await ofLong()).state === 'stopped');
+  expect((await ofLong()).lastFailure).toMatchObject({ reason: 'shared_table' });
+  expect(service.output.stderr).toContain('the sink is stopped: it shares its table with another one');
+  await publish();
+  await eventually('written', async () => {
+    const { sinks } = await service!.status();
+    return sinks.find(({ id }) => id === 'fine')!.written > 0;
+  });
+  await service.stop();
 }, 600_000);

@@ -68,6 +68,8 @@ export interface LaneEvents extends Omit<WriterEvents, 'identified' | 'opened' |
    * The store is not the one of the checkpoint, or holds only what `older` says: the lane waits for `beginAgain`.
    */
   storeReplaced?(older: OlderContent | undefined): void;
+  /** The store said which one it is. If the lane must not write to it, it is blocked when this returns. */
+  identified?(identity: string): void;
   /** The sink would not notice if its store was replaced. */
   unnamed?(reason: string): void;
   /** Receipts can no longer be given, because of `failure`; undefined: they can again. */
@@ -394,13 +396,15 @@ export class Lane {
     return this.#paused || this.#blocked !== undefined;
   }
 
-  /** Whether a stored checkpoint that cannot be read keeps the lane from writing. */
+  /** Whether a stored checkpoint that cannot be read, or who else writes to the store, keeps the lane from writing. */
   get blocked(): boolean {
     return this.#blocked !== undefined;
   }
 
   /** The store said which one it is. */
   #identified(identity: string, compare: () => OlderContent | undefined): void {
+    this.#options.events.identified?.(identity);
+    if (this.#blocked !== undefined) return;
     const known = this.#replacedBy ?? this.#identity;
     if (known === undefined) this.#identity = identity;
     if (!this.#options.replayable) return;
