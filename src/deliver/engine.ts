@@ -31,6 +31,7 @@ import { type CatchUpEvents, CatchUps } from './replay/catch-ups.ts';
 import { recomputeWindow, rewriteWindow } from './replay/recompute-window.ts';
 import type { RejectedPoint } from './reports.ts';
 import { type Rollback, spanOf } from './rollback.ts';
+import { roundedIn } from './rounded-sums.ts';
 import { hasBegun, type LaneStart, liveFrom, readFrom, windowsTouched } from './start-points.ts';
 import { type StrayWindows, Sweep } from './strays.ts';
 import { Verifier, type VerifierOptions, type VerifySettings } from './verifier.ts';
@@ -249,6 +250,8 @@ export class Engine {
   readonly table: SeriesTable;
   /** Messages that were no longer in the stream, on the live path and in every catch-up. */
   readonly gaps: Gaps = { times: 0, messages: 0, latest: [] };
+  /** Points of counters, in windows of sinks of their own, whose sum is too large to be exact. */
+  roundedSums = 0;
   readonly #catchUps: CatchUps;
   readonly #attachment: Attachment;
   readonly #sinks: readonly EngineSink[];
@@ -568,7 +571,7 @@ export class Engine {
         receiptsChanged: (failure) => events.receiptsChanged(id, failure),
         confirmed: (window, refused, isAgain) => {
           verifier.confirmed(window, refused);
-          if (!isAgain) events.confirmed?.(id, this.#lateness(window));
+          if (!isAgain) this.#confirmed(id, window, names);
         },
       },
     });
@@ -660,6 +663,18 @@ export class Engine {
 
   #hasOwnWindows(sink: string): boolean {
     return this.#attachment.windows?.has(sink) === true;
+  }
+
+  #confirmed(sink: string, window: ClosedWindow, names: NameChoices | undefined): void {
+    this.#events.confirmed?.(sink, this.#lateness(window));
+    // The pipeline has looked at the sums of its own windows.
+    if (window.windowMs === this.#attachment.tiling.epochAt(window.start).windowMs) return;
+    const given = roundedIn(window).filter((i) => names?.gives(window.nameOf(i), window) ?? true);
+    if (given.length > 0 && this.roundedSums === 0) {
+      const { series, sum } = window.point(given[0]!);
+      this.#events.rounded(series, sum);
+    }
+    this.roundedSums += given.length;
   }
 
   /** How long ago the window was due to be closed, in ms. */

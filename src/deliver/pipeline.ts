@@ -1,6 +1,6 @@
 import { Aggregator, type AggregatorOptions } from '../aggregate/aggregator.ts';
 import type { Series } from '../aggregate/point.ts';
-import { COUNTER, FILTERED, type Sample } from '../aggregate/sample.ts';
+import { FILTERED, type Sample } from '../aggregate/sample.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
@@ -14,6 +14,7 @@ import { MAX_MESSAGE_BYTES } from '../decode/limits.ts';
 import { type MessageLabel, type RawMessage, wholeMessage } from '../decode/raw-message.ts';
 import type { InputRejection } from '../decode/rejection.ts';
 import { BYTES_PER_STEP, NEW_SPELLING_STEPS, REJECTED_STEPS, type Steps } from '../decode/steps.ts';
+import { roundedIn } from './rounded-sums.ts';
 import type { LaneStart } from './start-points.ts';
 import { sizeOf, WaitingMessages } from './waiting-messages.ts';
 
@@ -464,13 +465,12 @@ export class Pipeline implements Reader, SampleHandler {
   }
 
   #lookForRounded(window: ClosedWindow): void {
-    for (let i = 0; i < window.size; i++) {
-      if (Math.abs(window.sumOf(i)) <= Number.MAX_SAFE_INTEGER || window.typeOf(i) !== COUNTER) continue;
-      this.stats.roundedSums += 1;
-      if (this.stats.roundedSums > 1) continue;
-      const { series, sum } = window.point(i);
+    const rounded = roundedIn(window);
+    if (rounded.length > 0 && this.stats.roundedSums === 0) {
+      const { series, sum } = window.point(rounded[0]!);
       this.#options.onRounded?.(series, sum);
     }
+    this.stats.roundedSums += rounded.length;
   }
 
   gap(gap: Gap): void {

@@ -127,7 +127,7 @@ export interface SampleStatus {
   readonly reopened: number;
   /** Running totals, which are gauges. */
   readonly cumulative: number;
-  /** Points of counters whose sum is too large to be exact. */
+  /** Points of counters whose sum is too large to be exact: of WINDOW, and of longer windows once for each sink. */
   readonly roundedSums: number;
   /** Of names that METRICS_NAMES does not take. */
   readonly filtered: number;

@@ -114,7 +114,7 @@ export class Totals {
 
 type LastLook = Pick<VerifiedWindows, 'lastDifference' | 'lastAt'>;
 
-function totalsOf({ live, gaps, watch, lanes, leftOutAside }: Engine) {
+function totalsOf({ live, gaps, watch, lanes, leftOutAside, roundedSums: ofSinks }: Engine) {
   const { stats } = live.source;
   const { received, rejectedMessages, rejectedSamples, cumulative, roundedSums, filtered } =
     live.pipeline.stats;
@@ -145,7 +145,7 @@ function totalsOf({ live, gaps, watch, lanes, leftOutAside }: Engine) {
       foreign,
       reopened,
       cumulative,
-      roundedSums,
+      roundedSums: roundedSums + ofSinks,
       filtered,
     },
     sinks: Object.fromEntries(lanes.map((parts) => [parts.lane.id, sinkTotalsOf(parts)])),

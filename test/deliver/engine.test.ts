@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
 import { coarseTiling } from '../../src/aggregate/coarse-tiling.ts';
+import type { Series } from '../../src/aggregate/point.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { ClosedWindow } from '../../src/aggregate/window.ts';
 import { UnreadableCheckpoint } from '../../src/bus/bus-error.ts';
@@ -209,6 +210,22 @@ test('a part of a window of a sink of its own is reopened: the whole of it is wr
   expect(rows(sinks.b)).toEqual({ '0:a': 3, '1:a': 10, '2:a': 100, '3:a': 1000 });
   // Each lane tells of the window of the pipeline.
   expect(recomputed).toEqual([0, 0]);
+});
+
+test('a sum that is too large only in a window of a sink of its own is counted, and told once', async () => {
+  const { clock, stream, sinks, start, rows } = setUp();
+  const told: string[] = [];
+  const events = { ...SILENT, rounded: ({ name }: Series, sum: number) => told.push(`${name} ${sum}`) };
+  const windows = new Map([['a', coarseTiling(TILING, 3000)]]);
+  const names = new Map([['b', new NameChoices([{ from: 0, names: ['other'] }])]]);
+  const { engine, stop } = start({}, events, {}, names, windows);
+  const large = 2 ** 52;
+  for (const at of [500, 1200, 2200, 3500, 4500, 5500, 6500, 9500]) stream.publish(at, at, large);
+  await clock.pass(5000);
+  await stop();
+  expect(rows(sinks.a)).toEqual({ '0:a': 3 * large, '3:a': 3 * large, '6:a': large });
+  expect([engine.live.pipeline.stats.roundedSums, engine.roundedSums]).toEqual([0, 2]);
+  expect(told).toEqual([`a ${3 * large}`]);
 });
 
 test('a sink with windows of its own resumes ahead of where the live path starts, and lacks nothing', async () => {
