@@ -8,7 +8,7 @@ import type { TaskReport } from '../control/tasks.ts';
 import type { ChangeFacts, ListFacts } from '../deliver/checkpoint-facts.ts';
 import { namesText } from '../observe/comparison.ts';
 import { inputRemarks } from '../observe/input-remarks.ts';
-import { sinkCard, troubleText, unchosenText } from '../observe/sink-card.ts';
+import { longerText, sinkCard, troubleText, unchosenText } from '../observe/sink-card.ts';
 import type { SinkStatus, Status } from '../observe/status.ts';
 import { stateOf } from '../observe/view.ts';
 import { changeText, listText } from './checkpoint-report.ts';
@@ -123,7 +123,11 @@ function statusTable(outcomes: readonly Outcome[], width: number | undefined): s
         ? [`${sink.id} gets only names that ${text} choose: fewer points than the stream gives.`]
         : [`${sink.id} gets nothing: ${nothing}.`];
     });
-    const texts = [unreadyText(status), ...troubles, ...names, ...inputRemarks(status)].filter(
+    const longer = status.sinks.flatMap((sink) => {
+      const text = longerText(sink, status);
+      return text === '' ? [] : [`${sink.id} has windows ${text}: fewer rows, and a longer lag.`];
+    });
+    const texts = [unreadyText(status), ...troubles, ...longer, ...names, ...inputRemarks(status)].filter(
       (text) => text !== '',
     );
     return texts.map((text) => `${printable(status.instance)}: ${printable(text)}`);

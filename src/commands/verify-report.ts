@@ -45,6 +45,8 @@ interface SinkReport {
   readonly from: string;
   /** Exclusive. */
   readonly to: string;
+  /** The length of its own windows, which are judged and counted; null if it has those of the pipeline. */
+  readonly windowMs: number | null;
   readonly windows: WindowVerdict['windows'] & {
     readonly unconfirmed: number;
     /** Of those before `from`: not among the unknown. */
@@ -111,6 +113,7 @@ function toReport({
     sink: id,
     from: new Date(range.from).toISOString(),
     to: new Date(range.to).toISOString(),
+    windowMs: windowMs ?? null,
     windows: { ...windows, unknown: windows.unknown + lost, unconfirmed, notHeld: notHeld ?? null },
     rows,
     remarks,

@@ -192,7 +192,7 @@ export const CORE_SETTINGS = {
   }),
   maxSeriesByName: rules('limits', 'globs with limits, comma-separated, such as http.*=1000, *=20000', {
     meaning:
-      'series per window of each name that a glob matches; the first that matches counts. Each further series is folded into the overflow series of its name, so that one name cannot use up MAX_SERIES',
+      'series per window of each name that a glob matches; the first that matches counts. Each further series is folded into the overflow series of its name, so that one name cannot use up MAX_SERIES. Longer windows of a sink may have more',
   }),
   recentBytes: setting.custom(parseRecentBytes, 'a size such as 64MB, at least 1MB; or 0', {
     meaning:

@@ -157,7 +157,9 @@ function safety(
 }
 
 /** What is to be known about a sink whether it is well or not. */
-function lasting(sink: SinkStatus, { now }: AboutWindows): CardLine[] {
+function lasting(sink: SinkStatus, about: AboutWindows): CardLine[] {
+  const { now } = about;
+  const longer = longerText(sink, about);
   const { kind, version, address, names, verified, rejected, lastRejected, receipts } = sink;
   const unchosen = unchosenText(sink);
   // Absent in what an older version says.
@@ -165,6 +167,7 @@ function lasting(sink: SinkStatus, { now }: AboutWindows): CardLine[] {
   const lines = [
     line('verified', verifiedText(verified, now), verified.different > 0 ? 'bad' : 'plain'),
     ...(store === '' ? [] : [line('store', store)]),
+    ...(longer === '' ? [] : [line('windows', longer)]),
     ...(names ? [line('names', `only those that ${names.join(', ')} choose`)] : []),
     ...(unchosen === '' ? [] : [line('nothing chosen', unchosen, 'warn')]),
     ...(receipts?.state === 'none' ? [line('receipts', 'it keeps none')] : []),
@@ -175,6 +178,14 @@ function lasting(sink: SinkStatus, { now }: AboutWindows): CardLine[] {
   return [...lines, line('rejected', `${byReason(rejected)}${example}`, 'warn')];
 }
 
+/** How long the windows of a sink are, if they are longer than those of the pipeline; empty if not. */
+export function longerText({ windowMs }: SinkStatus, { windows }: AboutWindows): string {
+  // Absent in what an older version says.
+  if (!windowMs || windowMs <= windows.windowMs) return '';
+  const [own, pipeline] = [windowMs, windows.windowMs].map((ms) => seconds(ms / 1000));
+  return `of ${own}, made of those of ${pipeline}`;
+}
+
 /** A sink that gets nothing, most likely because its names are misspelled; empty for one that gets something. */
 export function unchosenText({ names, unchosenWindows }: SinkStatus): string {
   // Absent in what an older version says.
@@ -182,7 +193,15 @@ export function unchosenText({ names, unchosenWindows }: SinkStatus): string {
   return `no name of the latest ${amount(unchosenWindows)} windows matches ${[...names].sort().join(', ')}`;
 }
 
-const LASTING: readonly string[] = ['verified', 'store', 'names', 'nothing chosen', 'receipts', 'rejected'];
+const LASTING: readonly string[] = [
+  'verified',
+  'store',
+  'windows',
+  'names',
+  'nothing chosen',
+  'receipts',
+  'rejected',
+];
 /** With its text, it is a sentence. */
 const BEGINNINGS: readonly string[] = ['nothing is lost', 'windows are lost'];
 

@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { outcomesText } from '../../src/commands/ctl-report.ts';
 import { notesOf } from '../../src/observe/comparison.ts';
-import { sinkCard } from '../../src/observe/sink-card.ts';
+import { sinkCard, troubleText } from '../../src/observe/sink-card.ts';
 import type { Status } from '../../src/observe/status.ts';
 import { sinkStatus, statusOf } from '../observe/parts.ts';
 
@@ -45,6 +45,21 @@ test('ctl status says which sinks get only some names: they write less than othe
     'one: part gets only names that a, b.* choose: fewer points than the stream gives.',
   );
   expect(shown).not.toContain('pg gets');
+});
+
+test('ctl status and the card say which sinks have longer windows', async () => {
+  const sinks = [sinkStatus(), sinkStatus({ id: 'long', windowMs: 300_000 })];
+  const status = await statusOf(sinks);
+  const shown = await statusText({ sinks });
+  expect(shown).toContain(
+    'one: long has windows of 5 min, made of those of 10 s: fewer rows, and a longer lag.',
+  );
+  expect(shown).not.toContain('pg has windows');
+  const text = 'of 5 min, made of those of 10 s';
+  expect(sinkCard(sinks[1]!, status).lines).toContainEqual({ what: 'windows', text, tone: 'plain' });
+  expect(sinkCard(sinks[0]!, status).lines.map(({ what }) => what)).not.toContain('windows');
+  // It is no trouble.
+  expect(troubleText(sinkStatus({ paused: true, windowMs: 300_000 }), status)).not.toContain('5 min');
 });
 
 test('ctl status, the card and compare say that a sink gets nothing by its names', async () => {

@@ -1,5 +1,10 @@
 import { expect, test } from 'vitest';
-import { reportOf, reportText, type SinkFindings } from '../../src/commands/verify-report.ts';
+import { reportJson, reportOf, reportText, type SinkFindings } from '../../src/commands/verify-report.ts';
+
+interface SinkLength {
+  readonly sink: string;
+  readonly windowMs: number | null;
+}
 
 const FOUND: SinkFindings = {
   id: 'sqlite',
@@ -48,6 +53,16 @@ test('of a sink whose names choose nothing, it is said that nothing was chosen',
     { ...FOUND, verdict: nothing },
   ])
     expect(reportText(reportOf([found]))).not.toContain('nothing was chosen');
+});
+
+test('of a sink with windows of its own, their length is told', () => {
+  const report = reportOf([FOUND, { ...FOUND, id: 'long', windowMs: 60_000 }]);
+  const { sinks } = JSON.parse(reportJson(report));
+  expect(sinks.map(({ sink, windowMs }: SinkLength) => [sink, windowMs])).toEqual([
+    ['sqlite', null],
+    ['long', 60_000],
+  ]);
+  expect(reportText(report)).toContain('long: its windows are 60 s long');
 });
 
 test('windows that are not confirmed yet are counted in plain English', () => {
