@@ -20,6 +20,6 @@ Every setting is an environment variable. A secret can also come from the file t
 export function configCommand(): Command {
   return describe('config', PAGE)
     .option('--json', 'print JSON')
-    .option('--markdown', 'print the table of all settings, as in the README')
+    .option('--markdown', 'print the table of all settings, as in docs/settings.md')
     .action(loaded(() => import('./work/config.ts')));
 }

@@ -17,7 +17,7 @@ const PAGE = {
   text: `
 It recomputes windows from the stream and compares them, row by row and to the last bit, with what each store holds. It judges only windows that are complete, that the stream still holds in full, and that the sink has confirmed.
 Without --from, it says how many earlier windows the stream no longer holds: these do not change the exit code.
-A window is equal, different, or unknown (the stream lost some of its messages, or the store cannot be read).
+A window is equal, different, not owed (rows are absent that the store need not have), or unknown (the stream lost some of its messages, or the store cannot be read).
 
 It only reads, and the service may keep running. It need not run next to the instance that fills the store: PIPELINE
 and the id of the sink determine whose checkpoint counts. For every 200,000 points, it queries each store once for the rows of those windows; DynamoDB scans its whole table for that.`,
