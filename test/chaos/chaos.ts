@@ -1,5 +1,6 @@
 /** Runs real servers, `load` and the service in their own processes, with faults in all of them, and then compares. */
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { loadConfig } from '../../src/config/config.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
@@ -47,6 +48,14 @@ const RULES = [
   },
   { METRICS_KEEP_DIMENSIONS: '*: app, status, tenant', METRICS_SUBJECT_DIMENSIONS: 'metrics.{tenant}' },
 ].map((rules) => ({ ...rules, CHANGE_DELAY: '2s' }));
+/** A sink with longer windows and some names only, in which nothing can be injected: what it has must be right. */
+const OWN = {
+  SINK_OWN_ENABLED: 'true',
+  SINK_OWN_KIND: 'sqlite',
+  SINK_OWN_WINDOW: '3s',
+  SINK_OWN_NAMES: '!queue.*',
+} as const;
+const isOwn = (name: string) => !name.startsWith('queue.');
 /** Only those rules give them. */
 const SHAPED_KEYS = ['service', 'tenant'];
 const WARM_UP_MS = 1_000;
@@ -59,7 +68,8 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
   const stack = await startStack();
   const links = await startLinks(stack);
   const env = { ...stack.env, ...WINDOWS };
-  const instances = new Instances({ ...env, ...LANES, ...throughLinks(stack, links) }, RULES);
+  const own = { ...OWN, SINK_OWN_PATH: join(stack.folder, 'own.db') };
+  const instances = new Instances({ ...env, ...own, ...LANES, ...throughLinks(stack, links) }, RULES);
   let traffic: RunningTraffic | undefined;
   try {
     traffic = startTraffic(options, env, join(stack.folder, 'truth.jsonl'));
@@ -77,7 +87,7 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
     options.tell('comparing');
     for (const [name, value] of Object.entries(env)) if (name.startsWith('AWS_')) process.env[name] = value;
     const sinks = await compareSinks((await loadConfig(env)).sinks, truth, WINDOW_MS);
-    const verified = await verify(env);
+    const verified = await verify({ ...env, ...own });
     return {
       seed: options.seed,
       seconds: (performance.now() - began) / 1000,
@@ -88,6 +98,10 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
       shaped: truth.filter(({ series }) => series.dimensions.some(([key]) => SHAPED_KEYS.includes(key)))
         .length,
       samples: truth.reduce((sum, { count }) => sum + count, 0),
+      own: {
+        held: samplesIn(own.SINK_OWN_PATH),
+        sent: truth.reduce((sum, { series, count }) => sum + (isOwn(series.name) ? count : 0), 0),
+      },
       sinks: Object.fromEntries(sinks),
       verified,
       healing,
@@ -101,6 +115,13 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
     await Promise.all(Object.values(links).map((link) => link.stop()));
     await stack.stop();
   }
+}
+
+function samplesIn(file: string): number {
+  const database = new DatabaseSync(file, { readOnly: true });
+  const [row] = database.prepare('SELECT sum(count) AS samples FROM points').all();
+  database.close();
+  return Number(row!.samples);
 }
 
 /** What the command `verify` says about the same stores: equal rows by sink; undefined if not all are equal. */

@@ -19,6 +19,8 @@ export interface ChaosReport {
   /** Rows to which rules on names and dimensions gave a key of their own. */
   readonly shaped: number;
   readonly samples: number;
+  /** Samples in the store with longer windows, and those of the names that it gets. */
+  readonly own: { readonly held: number; readonly sent: number };
   readonly sinks: Readonly<Record<string, RowComparison>>;
   /** By sink: rows that `verify` found equal; undefined if it did not find all rows equal. */
   readonly verified: Readonly<Record<string, number>> | undefined;
@@ -34,7 +36,7 @@ export interface ChaosReport {
 
 /** Lists everything that is wrong. The list is empty if all is well. */
 export function findings(report: ChaosReport): string[] {
-  const { sinks, totals, lostByTheBus } = report;
+  const { sinks, totals, lostByTheBus, own } = report;
   const unequal = Object.entries(sinks).filter(([, sink]) => !isEqual(sink) || sink.points !== report.rows);
   const late = Object.entries(report.healing.headAfterMs).filter(([, ms]) => ms === null);
   return [
@@ -42,6 +44,7 @@ export function findings(report: ChaosReport): string[] {
     ...Object.keys(sinks)
       .filter((id) => report.verified?.[id] !== report.rows)
       .map((id) => `${id}: verify found ${report.verified?.[id] ?? 'not all'} of ${report.rows} rows equal`),
+    ...(own.held === own.sent ? [] : [`longer windows hold ${own.held} of ${own.sent} samples`]),
     ...(report.rows === 0 ? ['there was no traffic'] : []),
     ...(lostByTheBus < 0 ? ['the stream held more than was sent'] : []),
     ...report.unconfirmed.map((id) => `not confirmed in time: ${id}`),
@@ -78,6 +81,7 @@ export function renderReport(report: ChaosReport): string {
     `the stream holds ${count(report.messages)} messages (${count(report.lostByTheBus)} more were sent while the bus was down)`,
     `the truth: ${count(report.samples)} samples in ${count(report.rows)} rows`,
     ...sinks,
+    `longer windows: ${count(report.own.held)} of ${count(report.own.sent)} samples`,
     `verify: ${report.verified === undefined ? 'not all is equal' : 'all is equal'}`,
     `starts of instances ${totals.starts}, resumptions of reading ${totals.resumptions}, samples for closed windows ${totals.reopened}, ` +
       `overflows of backlogs ${totals.overflows}, retries ${totals.retries}, failed saves of checkpoints ${totals.checkpointFailures}`,
