@@ -14,6 +14,7 @@
 {{- if not (hasKey (default dict $.Values.secrets) $key) }}{{ include "fanout.checkUserInfo" (dict "path" "" "key" $key "value" $value) }}{{ end -}}
 {{- end -}}
 {{- range $id, $sink := fromJson (include "fanout.sinks" .) -}}
+{{- if and ($sink.settings).window (gt (int $.Values.replicas) 1) (not (include "fanout.isCore" $)) }}{{ fail (printf "sinks.%s.settings.window: with several replicas, no pod has all windows that a longer one is made of, and none would start. Set replicas to 1, or remove it." $id) }}{{ end -}}
 {{- range $key, $value := $sink.settings }}{{ include "fanout.checkUserInfo" (dict "path" (printf "sinks.%s." $id) "key" $key "value" $value) }}{{ end -}}
 {{- end -}}
 {{- range $id, $sink := .Values.sinks -}}

@@ -336,6 +336,10 @@ test('helm test checks the bus and every sink with the settings of the pods', as
 test('values that cannot work are refused, with the reason', () => {
   const bad: readonly [Values, RegExp][] = [
     [{ settings: { httpHost: '127.0.0.1' } }, /settings.httpHost: the kubelet asks/],
+    [
+      { replicas: 2, sinks: { long: { enabled: true, kind: 'blackhole', settings: { window: '1m' } } } },
+      /sinks\.long\.settings\.window: with several replicas, no pod has all windows/,
+    ],
     [{ standby: 1 }, /standby: a sqlite sink writes to a file in its pod/],
     [
       { standby: 1, sinks: { parquet: { enabled: true, settings: { url: 'file:///data/lake' } } } },
