@@ -9,7 +9,7 @@ const PAGE = {
 As in every store, a sample counts in the window that it belongs to. So the sum of count over the windows from --from to
 --to is the number to expect in a store. Both times are moved to the start of their window, and the range is limited to
 windows that are complete and that the stream holds whole. The range is printed. Without --from, earlier windows that the
-stream no longer holds are said, and do not change the exit code. It only reads, and the service need not be running.`,
+stream no longer holds are said, and do not change the exit code. Of timers, it merges percentiles over the windows and series of a group. It only reads, and the service need not be running.`,
   examples: [
     ['metrics-fanout count', 'everything that the stream holds, by name and type'],
     [

@@ -26,6 +26,8 @@ export interface Config {
   readonly resolved: readonly ResolvedSetting[];
   /** What is odd but not an error, a sentence each: such as variables that look like ours but that nothing reads. */
   readonly warnings: readonly string[];
+  /** A command merges sketches itself, whatever sinks do. */
+  readonly mergesSketches?: boolean;
 }
 
 /** Of a command that writes to no store, and reads none: what is wrong with a sink is no reason to refuse it. */
@@ -136,10 +138,11 @@ export function describeConfig({ resolved, sinks }: Config): {
   return { settings, sinks: sinks.map(({ id }) => id) };
 }
 
-/** Whether the sketches of timers are needed: a sink writes them, or has windows of its own. */
-export function hasSketches({ sinks }: Config): boolean {
-  return sinks.some(
-    ({ module, values, windowMs }) => windowMs !== undefined || writesSketches(module, values),
+/** Whether the sketches of timers are needed: a sink writes them, or has windows of its own, or a command merges them. */
+export function hasSketches({ sinks, mergesSketches = false }: Config): boolean {
+  return (
+    mergesSketches ||
+    sinks.some(({ module, values, windowMs }) => windowMs !== undefined || writesSketches(module, values))
   );
 }
 

@@ -1,4 +1,6 @@
-import type { MetricType } from '../aggregate/point.ts';
+import { SKETCH_SCALE } from '../aggregate/buckets.ts';
+import type { MetricType, Point } from '../aggregate/point.ts';
+import { QUANTILES, Sketches } from '../aggregate/sketch.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import { dimensionOf, type Filters, matchesFilters } from './filters.ts';
 
@@ -8,6 +10,8 @@ import { dimensionOf, type Filters, matchesFilters } from './filters.ts';
  */
 const MAX_GROUPS = 200_000;
 const MAX_GROUP_CHARACTERS = 64_000_000;
+/** Bins of merged sketches may take so many bytes. After that, bins become wider. */
+const MAX_SKETCH_BYTES = 256_000_000;
 
 export interface Group {
   readonly name: string;
@@ -16,6 +20,16 @@ export interface Group {
   readonly values: readonly (string | null)[];
   count: number;
   sum: number;
+  /** Of a timer, by QUANTILES; absent if they are not known. */
+  percentiles?: readonly number[];
+}
+
+/** What is merged of the sketches of a timer's windows. */
+interface Merged {
+  readonly sketch: number;
+  weight: number;
+  min: number;
+  max: number;
 }
 
 /** Counts and sums by name, type and dimensions, over the windows that every store must hold. */
@@ -29,10 +43,22 @@ export class Tally {
    * What rounding took off each sum: adding many windows must not lose what each of them holds exactly (Neumaier 1974).
    */
   readonly #rest = new Map<Group, number>();
+  readonly #sketches = new Sketches(SKETCH_SCALE);
+  /** Of timers; null if a window has no sketch. */
+  readonly #merged = new Map<Group, Merged | null>();
+  #bytesLeft: number;
+  /** Whether bins became wider for lack of room. */
+  isCoarse = false;
 
-  constructor(keys: readonly string[], filters: Filters) {
+  constructor(keys: readonly string[], filters: Filters, maxSketchBytes = MAX_SKETCH_BYTES) {
     this.#keys = keys;
     this.#filters = filters;
+    this.#bytesLeft = maxSketchBytes;
+  }
+
+  /** Whether the percentiles of a timer are not known: an earlier version computed its windows. */
+  get lacksPercentiles(): boolean {
+    return [...this.#merged.values()].includes(null);
   }
 
   /** Whether groups were folded together. */
@@ -42,7 +68,8 @@ export class Tally {
 
   add(window: ClosedWindow): void {
     for (let i = 0; i < window.size; i++) {
-      const { series, count, sum } = window.point(i);
+      const point = window.point(i);
+      const { series, count, sum } = point;
       if (!matchesFilters(this.#filters, series)) continue;
       const group = this.#groupOf(
         series.name,
@@ -52,6 +79,7 @@ export class Tally {
       group.count += count;
       this.count += count;
       this.#addTo(group, sum);
+      if (series.type === 'timer') this.#merge(group, window, i, point);
     }
   }
 
@@ -66,8 +94,34 @@ export class Tally {
   groups(): Group[] {
     for (const [group, rest] of this.#rest) group.sum += rest;
     this.#rest.clear();
+    for (const [group, merged] of this.#merged) {
+      delete group.percentiles;
+      if (merged === null) continue;
+      const { sketch, weight, min, max } = merged;
+      const out = new Float64Array(QUANTILES.length);
+      group.percentiles = Array.from(this.#sketches.quantiles(sketch, weight, min, max, out, 0));
+    }
     const keyOf = ({ name, type, values }: Group) => JSON.stringify([name, type, values]);
     return [...this.#groups.values()].sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+  }
+
+  #merge(group: Group, window: ClosedWindow, index: number, { min, max }: Point): void {
+    const known = this.#merged.get(group);
+    if (known === null) return;
+    const merged = known ?? { sketch: this.#sketches.begin(), weight: 0, min: min!, max: max! };
+    const weight = window.addSketchTo(index, this.#sketches, merged.sketch, this);
+    merged.weight += weight;
+    merged.min = Math.min(merged.min, min!);
+    merged.max = Math.max(merged.max, max!);
+    this.#merged.set(group, weight > 0 ? merged : null);
+  }
+
+  /** For the bins of sketches. */
+  grow(bytes: number): boolean {
+    this.isCoarse ||= bytes > this.#bytesLeft;
+    if (bytes > this.#bytesLeft) return false;
+    this.#bytesLeft -= bytes;
+    return true;
   }
 
   #addTo(group: Group, value: number): void {

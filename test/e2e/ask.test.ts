@@ -147,7 +147,12 @@ test(`ask and count agree on ${QUESTIONS} random questions (seed ${SEED}), acros
       },
     });
     const groups = (json: Anything) =>
-      new Map(json.groups.map((group: Anything) => [keyOf(group), { count: group.count, sum: group.sum }]));
+      new Map(
+        json.groups.map((group: Anything) => {
+          const { count, sum, p50, p90, p95, p99 } = group;
+          return [keyOf(group), { count, sum, p50, p90, p95, p99 }];
+        }),
+      );
     expect(groups(asked.json), what).toEqual(groups(counted.json));
   }
 });

@@ -1,8 +1,11 @@
 /** What the taps show and count, without a bus. */
 import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
+import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
 import { makeSeries } from '../../src/aggregate/series.ts';
 import { SeriesRecords } from '../../src/aggregate/series-records.ts';
+import { QUANTILES, RELATIVE_ERROR } from '../../src/aggregate/sketch.ts';
+import { Tiling } from '../../src/aggregate/tiling.ts';
 import { ClosedWindow } from '../../src/aggregate/window.ts';
 import { columnsOf, cut, renderTable } from '../../src/commands/terminal/table.ts';
 import { matchesFilters, parseFilter } from '../../src/tap/filters.ts';
@@ -11,6 +14,7 @@ import { Rates } from '../../src/tap/rates.ts';
 import { linesOf } from '../../src/tap/sample-lines.ts';
 import { Tally } from '../../src/tap/tally.ts';
 import { TapDecoder } from '../../src/tap/tap-decoder.ts';
+import { closedWindow } from '../aggregate/closed-window.ts';
 import { SETTINGS } from '../decode/formats.ts';
 
 const TIME = Date.UTC(2026, 10, 23, 1, 30);
@@ -150,6 +154,41 @@ test('a tally counts by name, type and the given dimensions, and its sums do not
     { name: 'a', type: 'counter', values: ['x'], count: 13, sum: 10 },
     { name: 'a', type: 'counter', values: ['y'], count: 1, sum: 5 },
   ]);
+});
+
+test('of timers, a tally merges percentiles, in bounded memory, unless a window has no sketches', () => {
+  const shape = { windowMs: 1000, latenessMs: 0, maxAheadMs: 0, maxSeries: 100 };
+  const now = Tiling.of({ ...shape, maxSeriesBytes: 1e9, sketchScale: SKETCH_SCALE });
+  const measured = (scale: number) => Array.from({ length: 500 }, (_, i) => scale * 1.01 ** i);
+  const windowsOf = (tiling: Tiling) =>
+    [1, 7].map((scale) => {
+      const samples = measured(scale).map((value, i) => {
+        return { name: 't', type: 'timer', value, dimensions: { i: String(i % 20) } } as const;
+      });
+      return closedWindow([...samples, { name: 'g', type: 'gauge', value: 1 }], tiling, {
+        hasSketches: true,
+      });
+    });
+  const tally = new Tally([], {});
+  for (const window of windowsOf(now)) tally.add(window);
+  const [gauge, timer] = tally.groups();
+  expect([gauge!.percentiles, timer!.count, tally.isCoarse, tally.lacksPercentiles]).toEqual([
+    undefined,
+    1000,
+    false,
+    false,
+  ]);
+  const sorted = [...measured(1), ...measured(7)].sort((a, b) => a - b);
+  for (const [i, q] of QUANTILES.entries()) {
+    const exact = sorted[Math.floor(q * 999)]!;
+    expect(Math.abs(timer!.percentiles![i]! - exact)).toBeLessThanOrEqual(RELATIVE_ERROR * exact);
+  }
+  const small = new Tally([], {}, 300);
+  for (const window of windowsOf(now)) small.add(window);
+  expect([small.groups()[1]!.count, small.isCoarse]).toEqual([1000, true]);
+  for (const tiling of [now, Tiling.of(shape)]) for (const window of windowsOf(tiling)) tally.add(window);
+  expect([tally.groups()[1], tally.lacksPercentiles]).toMatchObject([{ count: 3000 }, true]);
+  expect(tally.groups()[1]!.percentiles).toBeUndefined();
 });
 
 test('rates are since the last look; keys beyond the limit are counted together', () => {

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
 import { SeriesTable } from '../../aggregate/series-table.ts';
 import { createLog } from '../../base/log.ts';
+import { NO_VALUE } from '../../base/number-format.ts';
 import { printable, printableJson } from '../../base/printable.ts';
 import { connect } from '../../bus/connect.ts';
 import { learnSubjects } from '../../bus/kv/checkpoints.ts';
@@ -24,6 +25,9 @@ interface CountOptions extends Filters {
   readonly json?: true;
 }
 
+const PERCENTILES = ['p50', 'p90', 'p95', 'p99'] as const;
+/** Of a percentile, as more cannot be seen at a glance. */
+const SHOWN_DIGITS = 4;
 /** The least width of the table, in columns. */
 const MIN_WIDTH = 60;
 
@@ -61,7 +65,7 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
   const remarks = new Set(range.lost > 0 ? [lostInWords(range)] : []);
   const state = { boundary: range.from, messages: 0, rejected: undefined as string | undefined };
   const done = new AbortController();
-  const open = replays(config, bus, tiling, SeriesTable.of(tiling), {
+  const open = replays({ ...config, mergesSketches: true }, bus, tiling, SeriesTable.of(tiling), {
     onGap: () => remarks.add('the stream lost messages during the count (retention): some are missing here'),
     onReopened: () => remarks.add("the bus's clock was set back: late samples are missing here"),
     onProgress: (messages, { rejectedMessages, rejectedSamples }) => {
@@ -94,6 +98,9 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
   if (range.isTruncated) remarks.add(`${notHeldInWords(range.from)}: they are not counted`);
   for (const key of tally.absentKeys()) remarks.add(`no series counted here has the dimension ${key}`);
   if (tally.isFolded) remarks.add('there were too many groups: the rest is counted by name and type');
+  if (tally.isCoarse) remarks.add('there were too many timers: percentiles are less exact');
+  if (tally.lacksPercentiles)
+    remarks.add('percentiles are left out where an earlier version computed the windows');
   return {
     by: options.by,
     range: { from: range.from, to: state.boundary },
@@ -107,12 +114,13 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
 }
 
 function toJson({ by, range, messages, samples, groups, matched, remarks, isComplete }: Result): string {
-  const rows = groups.map(({ name, type, values, count, sum }) => ({
+  const rows = groups.map(({ name, type, values, count, sum, percentiles }) => ({
     name,
     type,
     dimensions: Object.fromEntries(by.map((key, i) => [key, values[i]])),
     count,
     sum,
+    ...Object.fromEntries(PERCENTILES.map((key, i) => [key, percentiles?.[i] ?? null])),
   }));
   const { from, to } = iso(range);
   const sums = { messages, count: samples, matched, groups: rows };
@@ -122,14 +130,16 @@ function toJson({ by, range, messages, samples, groups, matched, remarks, isComp
 
 function toText({ by, range, messages, samples, groups, matched, remarks }: Result): string {
   const { from, to } = iso(range);
-  const rows = groups.map(({ name, type, values, count, sum }) => [
+  const shown = groups.some(({ percentiles }) => percentiles !== undefined) ? PERCENTILES : [];
+  const rows = groups.map(({ name, type, values, count, sum, percentiles }) => [
     printable(name),
     type,
     ...values.map((value) => printable(value ?? '(others)')),
     String(count),
     String(sum),
+    ...shown.map((_, i) => percentileText(percentiles?.[i])),
   ]);
-  const header = ['name', 'type', ...by.map(printable), 'count', 'sum'];
+  const header = ['name', 'type', ...by.map(printable), 'count', 'sum', ...shown];
   const width = cutLines(process.stdout, MIN_WIDTH);
   // Name, type and dimensions.
   const keys = [0, 1, ...by.map((_, i) => 2 + i)];
@@ -141,6 +151,9 @@ function toText({ by, range, messages, samples, groups, matched, remarks }: Resu
   ];
   return `${lines.join('\n')}\n`;
 }
+
+const percentileText = (value: number | undefined) =>
+  value === undefined ? NO_VALUE : String(Number(value.toPrecision(SHOWN_DIGITS)));
 
 function iso({ from, to }: WindowRange) {
   return { from: new Date(from).toISOString(), to: new Date(to).toISOString() };
