@@ -138,7 +138,7 @@ export function describeConfig({ resolved, sinks }: Config): {
   return { settings, sinks: sinks.map(({ id }) => id) };
 }
 
-/** Whether the sketches of timers are needed: a sink writes them, or has windows of its own, or a command merges them. */
+/** Whether sketches of timers are needed: a sink writes them or has windows of its own, or a command merges them. */
 export function hasSketches({ sinks, mergesSketches = false }: Config): boolean {
   return (
     mergesSketches ||
