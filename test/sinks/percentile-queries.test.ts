@@ -12,7 +12,11 @@ import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
 import type { Point } from '../../src/aggregate/point.ts';
 import { RELATIVE_ERROR } from '../../src/aggregate/sketch.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
+import type { ClosedWindow } from '../../src/aggregate/window.ts';
+import { systemClock } from '../../src/base/clock.ts';
 import { seededRandom } from '../../src/load/random.ts';
+import { RecentQuestions } from '../../src/recent/recent-questions.ts';
+import { RecentWindows } from '../../src/recent/recent-windows.ts';
 import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
 import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
@@ -39,6 +43,7 @@ const document = readFileSync('docs/percentiles.md', 'utf8');
 /** What was measured in the hour: some values are negative, and some are zero. */
 const measured: number[] = [];
 const all: Point[][] = [];
+const hour: ClosedWindow[] = [];
 /** Of the first windows of the hour. */
 const FIRST = 36;
 const measuredFirst: number[] = [];
@@ -60,7 +65,10 @@ beforeAll(async () => {
       if (window >= 0 && window < FIRST) measuredFirst.push(value);
       return { name: 'http.duration', type: 'timer' as const, dimensions: { host: `h${i % SERIES}` }, value };
     });
-    all.push(pointsOf(closedWindow(samples, TILING, { hasSketches: true }, HOUR + window * WINDOW_MS)));
+    const keeps = { hasSketches: true, keepsSketches: true };
+    const closed = closedWindow(samples, TILING, keeps, HOUR + window * WINDOW_MS);
+    if (window >= 0 && window < WINDOWS) hour.push(closed);
+    all.push(pointsOf(closed));
   }
   for (const values of [measured, measuredFirst]) values.sort((a, b) => a - b);
   expect(measured).toHaveLength(WINDOWS * SERIES * 8);
@@ -160,3 +168,28 @@ test('ClickHouse: the same', async () => {
     return Number(text);
   });
 }, 250_000);
+
+test('`ask`: the same, of what is kept of the last hour', async () => {
+  const clock = { ...systemClock, now: () => HOUR + WINDOWS * WINDOW_MS };
+  const windows = new RecentWindows({ limitBytes: 64e6, clock });
+  windows.began(HOUR, TILING);
+  for (const window of hour) windows.closed([window], window.start + WINDOW_MS);
+  await windows.settled();
+  const questions = new RecentQuestions({ windows, clock, slice: '0/1', parts: false });
+  const { groups } = await questions.answer({
+    name: 'http.duration',
+    where: [],
+    by: [],
+    last: WINDOWS * WINDOW_MS,
+  });
+  expect(groups.map(({ count }) => count)).toEqual([measured.length]);
+  for (const [share, key] of [
+    [0.5, 'p50'],
+    [0.9, 'p90'],
+    [0.95, 'p95'],
+    [0.99, 'p99'],
+  ] as const) {
+    const exact = measured[Math.floor(share * (measured.length - 1))]!;
+    expect(Math.abs(groups[0]![key]! / exact - 1), key).toBeLessThan(RELATIVE_ERROR + 1e-9);
+  }
+});
