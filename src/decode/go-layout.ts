@@ -56,11 +56,13 @@ export class GoLayout {
     this.#timestamps = timestamps;
   }
 
-  /** Fills the sample, except for its series. Returns false if the message must take the slow path. */
+  /**
+   * Fills the sample, all but its series. Returns false if the message must take the slow path, which begins by clearing
+   * the sample.
+   */
   read(scanner: Scanner, sample: DecodedSample, start: number): boolean {
     const { end, bytes } = scanner;
     if (!NAME.isAt(scanner, start)) return false;
-    sample.clear();
     const nameStart = start + NAME.length;
     const nameEnd = scanner.quote(nameStart);
     if (nameEnd === FAILED || nameEnd === nameStart) return false;
