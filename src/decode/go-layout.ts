@@ -57,7 +57,7 @@ export class GoLayout {
   }
 
   /**
-   * Fills the sample, all but its series. Returns false if the message must take the slow path, which begins by clearing
+   * Fills the sample, all but its series. Returns false if the message must take the slow path, which first clears
    * the sample.
    */
   read(scanner: Scanner, sample: DecodedSample, start: number): boolean {
