@@ -1,6 +1,6 @@
 import { MAX_PROBES, MAX_SLOTS_PER_ENTRY, MOVED_SLOTS, slotsFor } from './keyed-hash.ts';
 import type { Spelling } from './sample.ts';
-import { LITTLE_ENDIAN, type SpellingHash } from './spelling-hash.ts';
+import type { SpellingHash } from './spelling-hash.ts';
 
 /** Longer spellings are parsed each time: keeping them would cost more memory than the series itself. */
 export const MAX_SPELLING_BYTES = 4096;
@@ -18,6 +18,7 @@ const HASH = 1;
 const SHAPE = 2;
 const ORIGIN = 3;
 
+const WORD_BYTES = 4;
 const CACHE_LINE_WORDS = 16;
 const INITIAL_SLOTS = 1 << 10;
 const INITIAL_WORDS = 1 << 14;
@@ -209,16 +210,24 @@ export class Spellings {
     );
   }
 
+  /** Whether the text from a word on is the one from `start` on. The last four bytes may overlap those before. */
   #sameBytes(word: number, view: DataView, start: number, length: number): boolean {
-    const words = this.#words;
-    const whole = length >>> 2;
-    for (let i = 0; i < whole; i++) {
-      if (words[word + i] !== view.getInt32(start + 4 * i, LITTLE_ENDIAN)) return false;
+    const kept = this.#view;
+    const from = word * WORD_BYTES;
+    if (length < WORD_BYTES) {
+      for (let i = 0; i < length; i++) if (kept.getUint8(from + i) !== view.getUint8(start + i)) return false;
+      return true;
     }
-    for (let i = whole * 4; i < length; i++) {
-      if (this.#bytes[word * 4 + i] !== view.getUint8(start + i)) return false;
+    const last = length - WORD_BYTES;
+    let i = 0;
+    // Two words at a time: each round of a loop costs as much as a word.
+    for (; i + WORD_BYTES < last; i += 2 * WORD_BYTES) {
+      const one = kept.getInt32(from + i, true) ^ view.getInt32(start + i, true);
+      const two = kept.getInt32(from + i + WORD_BYTES, true) ^ view.getInt32(start + i + WORD_BYTES, true);
+      if ((one | two) !== 0) return false;
     }
-    return true;
+    if (i < last && kept.getInt32(from + i, true) !== view.getInt32(start + i, true)) return false;
+    return kept.getInt32(from + last, true) === view.getInt32(start + last, true);
   }
 
   #allocate(words: number): Entry {

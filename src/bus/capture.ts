@@ -3,6 +3,7 @@
  * stores: with subject transforms these differ.
  */
 import type { StreamConfig, StreamSource } from 'nats';
+import type { Envelope } from './message.ts';
 import { type Flow, type SubjectTransform, transformed } from './subject-transform.ts';
 import { covers, intersection, isCovered, nests, uncovered } from './subjects.ts';
 
@@ -19,6 +20,8 @@ export type Capture = readonly Inflow[];
 
 /** Subjects that were seen are kept, up to this many: a look is cheaper than a comparison. */
 const MAX_KNOWN_SUBJECTS = 10_000;
+/** Subjects whose verdicts are found by their number: a power of two. */
+const NUMBERED = 1024;
 
 type Captured = Partial<
   Pick<StreamConfig, 'subjects' | 'sources' | 'mirror'> & { subject_transform: SubjectTransform }
@@ -157,6 +160,8 @@ export interface SubjectFilter {
   /** Every subject that begins with one of these bytes is wanted. */
   readonly prefixes: readonly Uint8Array[];
   readonly judge: (subject: string) => SubjectVerdict;
+  /** The same, of a message, without its subject if that came lately. */
+  readonly verdictOn: (envelope: Envelope) => SubjectVerdict;
 }
 
 /**
@@ -178,7 +183,28 @@ export function filterOf(
   const stored = [...new Set([...storedPatterns(capture), ...earlier.stored])];
   const verdictOf = (subject: string) =>
     isCovered(subject, patterns) ? 'wanted' : isCovered(subject, stored) ? 'other' : 'strange';
-  return { patterns, stored, prefixes: patterns.flatMap(prefixOf), judge: remembering(verdictOf) };
+  const judge = remembering(verdictOf);
+  const prefixes = patterns.flatMap(prefixOf);
+  return { patterns, stored, prefixes, judge, verdictOn: byNumber(prefixes, judge) };
+}
+
+function byNumber(
+  prefixes: readonly Uint8Array[],
+  judge: SubjectFilter['judge'],
+): SubjectFilter['verdictOn'] {
+  const numbers = new Float64Array(NUMBERED);
+  const verdicts = new Array<SubjectVerdict>(NUMBERED).fill('wanted');
+  return (envelope) => {
+    for (const prefix of prefixes) if (envelope.startsWith?.(prefix)) return 'wanted';
+    const number = envelope.subjectNumber;
+    if (number === undefined) return judge(envelope.subject);
+    const place = number & (NUMBERED - 1);
+    if (numbers[place] !== number) {
+      verdicts[place] = judge(envelope.subject);
+      numbers[place] = number;
+    }
+    return verdicts[place]!;
+  };
 }
 
 /** Returns what all subjects of the pattern begin with, if no other subject does. */

@@ -34,6 +34,8 @@ const CRLF_LENGTH = 2;
 /** Results of reading a line, in place of a position. */
 const INCOMPLETE = -1;
 const STRANGE = -2;
+/** In place of a size: negative, as is what further digits make of it. A NaN would have all sizes be doubles. */
+const NO_SIZE = -1;
 const NOTHING = new Uint8Array(0);
 
 /** Takes the messages of one subscription. It must not throw: that would end the client's reader for good. */
@@ -299,11 +301,11 @@ export class FrameParser implements ClientParser {
       if (byte === CR) {
         if (i + 1 === end) return INCOMPLETE;
         this.#size = size;
-        return Number.isSafeInteger(size) && bytes[i + 1] === LF ? i + CRLF_LENGTH : STRANGE;
+        return size >= 0 && Number.isSafeInteger(size) && bytes[i + 1] === LF ? i + CRLF_LENGTH : STRANGE;
       }
       const digit = byte - DIGIT_0;
       if (byte === SPACE) size = 0;
-      else size = digit >= 0 && digit <= 9 ? size * 10 + digit : Number.NaN;
+      else size = digit >= 0 && digit <= 9 ? size * 10 + digit : NO_SIZE;
     }
     return INCOMPLETE;
   }

@@ -44,8 +44,8 @@ const LONGEST_TIMESTAMP = 35;
 /**
  * The fast path for a message with exactly the bytes of Go's encoder around its values, as nearly all have. The end of
  * the dimensions is found from the end of the message, where only the timestamp follows, so their bytes are not
- * parsed: the caller compares them as a whole with bytes known to be a complete object. That accounts for every byte
- * of the message, and the result is that of the slow path.
+ * parsed: the caller compares them as a whole with bytes known to be a complete object. So it does with the name, which
+ * ends at the first quote. That accounts for every byte of the message, and the result is that of the slow path.
  */
 export class GoLayout {
   readonly #timestamps: TimestampReader;
@@ -56,13 +56,15 @@ export class GoLayout {
     this.#timestamps = timestamps;
   }
 
-  /** Fills the sample, except for its series. Returns false if the message must take the slow path. */
+  /**
+   * Fills the sample, all but its series. Returns false if the message must take the slow path, which first clears
+   * the sample.
+   */
   read(scanner: Scanner, sample: DecodedSample, start: number): boolean {
     const { end, bytes } = scanner;
     if (!NAME.isAt(scanner, start)) return false;
-    sample.clear();
     const nameStart = start + NAME.length;
-    const nameEnd = scanner.string(nameStart);
+    const nameEnd = scanner.quote(nameStart);
     if (nameEnd === FAILED || nameEnd === nameStart) return false;
     sample.nameStart = nameStart;
     sample.nameLength = nameEnd - nameStart;

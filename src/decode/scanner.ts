@@ -16,6 +16,10 @@ const LOWER = 0x20;
 const LETTER_E = 0x65;
 const LETTER_U = 0x75;
 
+/** In bytes. */
+const WORD = 4;
+const FOUR_QUOTES = 0x22222222;
+
 /** `peek` returns this past the end. */
 const NOTHING = -1;
 /** Returned instead of a position if the bytes are not what the method reads. */
@@ -131,6 +135,21 @@ export class Scanner {
       } else {
         return FAILED;
       }
+    }
+    return FAILED;
+  }
+
+  /**
+   * Returns where the next quote is; FAILED if there is none with three more bytes after it. For bytes that the caller
+   * then compares with bytes known to be good.
+   */
+  quote(i: number): number {
+    const { view, end } = this;
+    for (; i + WORD <= end; i += WORD) {
+      const word = view.getInt32(i, true) ^ FOUR_QUOTES;
+      // The lowest bit that is set is that of the first byte that is 0.
+      const found = (word - 0x01010101) & ~word & 0x80808080;
+      if (found !== 0) return i + ((31 - Math.clz32(found & -found)) >>> 3);
     }
     return FAILED;
   }

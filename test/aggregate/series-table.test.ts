@@ -111,6 +111,22 @@ describe('spellings', () => {
     expect(pair.map((each) => spellings.seriesOf(spellings.find(each)))).toEqual([1, 2]);
   });
 
+  test('with the same hash are told apart by any one byte, whatever the length', () => {
+    for (let length = 1; length <= 40; length++) {
+      const spellings = newSpellings(knownAtFirst());
+      // Of zeros and one other byte, each word has a half that is 0.
+      const zeros = '\0'.repeat(length);
+      const texts = [zeros, ...Array.from(zeros, (_, i) => `${zeros.slice(0, i)}a${zeros.slice(i + 1)}`)];
+      expect(new Set(texts.map((text) => spellings.hashOf(spelling(text, '')))).size).toBe(1);
+      texts.forEach((text, i) => {
+        expect(spellings.find(spelling(text, ''))).toBe(NO_ENTRY);
+        expect(spellings.seriesOf(spellings.insert(spelling(text, ''), i))).toBe(i);
+      });
+      for (const [i, text] of texts.entries())
+        expect(spellings.seriesOf(spellings.find(spelling(text, '')))).toBe(i);
+    }
+  });
+
   test('2,000 with the same hash value cost no more than others: the key changes', () => {
     const spellings = newSpellings(knownAtFirst());
     const all = Array.from({ length: 2000 }, (_, i) => colliding(i));

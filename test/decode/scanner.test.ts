@@ -126,3 +126,18 @@ describe('values', () => {
     expect(good).toBeGreaterThan(TEXTS / 300);
   });
 });
+
+test('the next quote is found wherever it is, whatever the bytes before it, if three follow it', () => {
+  const bytes = fc.uint8Array({ maxLength: 40 });
+  fc.assert(
+    fc.property(bytes, bytes, fc.nat(9), (before, after, start) => {
+      const quoted = Uint8Array.of(...before, 0x22, ...after);
+      const scanner = new Scanner();
+      scanner.load(quoted, 0, quoted.length);
+      const first = quoted.indexOf(0x22, start);
+      const found = scanner.quote(start);
+      if (found !== FAILED || (first >= 0 && first + 4 <= quoted.length)) expect(found).toBe(first);
+    }),
+    { numRuns: effort(5000) },
+  );
+});

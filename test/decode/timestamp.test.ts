@@ -86,6 +86,17 @@ test('a remembered minute is not mistaken for another one, nor a bad one for a g
   }
 });
 
+test('a fraction has digits only, at any place', () => {
+  for (const time of ['2026-11-23T01:30:00.123456789', '2026-11-23T01:30:00.12345678901'])
+    for (let at = time.indexOf('.') + 1; at < time.length; at++)
+      for (let byte = 0; byte < 128; byte++) {
+        const other = String.fromCharCode(byte);
+        const text = `${time.slice(0, at)}${other}${time.slice(at + 1)}Z`;
+        const expected = /\d/.test(other) ? expectedTime(text) : Number.NaN;
+        if (!Object.is(parse(text), expected)) expect([text, parse(text)]).toEqual([text, expected]);
+      }
+});
+
 test('any time in any zone is the same as with Date', () => {
   const time = fc.record({
     date: fc.date({

@@ -10,7 +10,7 @@ import { Quiet } from '../../base/log.ts';
 import type { CoreConfig } from '../../config/core-settings.ts';
 import type { RawMessage } from '../../decode/raw-message.ts';
 import { StreamUnfit } from '../bus-error.ts';
-import { misjudges, type SubjectFilter, type SubjectVerdict } from '../capture.ts';
+import { misjudges, type SubjectFilter } from '../capture.ts';
 import type { Bus } from '../connect.ts';
 import { closedForGood, isTransient, jetstreamError } from '../errors.ts';
 import { openBucket, readServerTime } from '../kv/bucket.ts';
@@ -324,7 +324,7 @@ class JetStreamSource implements Source {
     this.stats.lastStreamTime = streamTime;
     this.#lastSubMsNanos = reply.subMsNanos;
     this.#lastPending = reply.pending;
-    const verdict = verdictOn(envelope, this.#subjects!.filter);
+    const verdict = this.#subjects!.filter.verdictOn(envelope);
     if (verdict === 'wanted') reader.message(message, envelope);
     else reader.leftOut?.(message);
     if (verdict === 'strange') this.#leaveOut(envelope.subject, sequence);
@@ -556,9 +556,4 @@ function startAgain(start: ReadFrom, consumerStart: ConsumerStart, facts: Stream
     return { ...start, after: facts.firstSequence - 1, orSequence };
   }
   return consumerStart.next > 0 ? { kind: 'sequence', sequence: consumerStart.next } : start;
-}
-
-function verdictOn(envelope: Envelope, { prefixes, judge }: SubjectFilter): SubjectVerdict {
-  for (const prefix of prefixes) if (envelope.startsWith?.(prefix)) return 'wanted';
-  return judge(envelope.subject);
 }

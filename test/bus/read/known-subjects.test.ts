@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest';
 import { captureOf, filterOf, misjudges, mixedUp } from '../../../src/bus/capture.ts';
 import type { Bus } from '../../../src/bus/connect.ts';
+import { FrameSubject } from '../../../src/bus/frame-subject.ts';
 import {
   knownSubjects,
   MAX_KEPT_CHARACTERS,
@@ -36,6 +37,31 @@ test('however many subjects there are, the verdicts are the same', () => {
     for (let i = 0; i < 25_000; i++)
       expect(judge(`metrics.a.${(i * 7919) % 12_007}`), `${round}`).toBe('wanted');
   expect(judge('metrics.c')).toBe('other');
+});
+
+test('a frame has the verdict of its subject, whatever came before', () => {
+  // A subject at a time, so that many share a place.
+  const subjects = Array.from(
+    { length: 5_000 },
+    (_, i) => `${i % 3 ? 'metrics.' : ''}${'abc'[i % 7] ?? 'x'}.${i}`,
+  );
+  for (const filter of [filterOf(WANTED, PLAIN), filterOf(['metrics.*.*'], PLAIN)]) {
+    const frame = new FrameSubject();
+    const verdicts = subjects.map((subject, i) => {
+      const again = subjects[i >> 1]!;
+      return [again, subject, subject].map((each) => {
+        const bytes = Buffer.from(each);
+        frame.isAt(bytes, 0, bytes.length);
+        return filter.verdictOn(frame);
+      });
+    });
+    expect(verdicts).toEqual(
+      subjects.map((subject, i) => [subjects[i >> 1]!, subject, subject].map(filter.judge)),
+    );
+    expect(new Set(verdicts.flat()).size).toBe(filter.patterns.length === 1 ? 2 : 3);
+    expect(filter.verdictOn({ subject: 'metrics.a.x' })).toBe('wanted');
+    expect(filter.verdictOn({ subject: 'else' })).toBe('strange');
+  }
 });
 
 test('a prefix says no more than the patterns', () => {
