@@ -1,9 +1,8 @@
 /** Adds up recent windows for a question. */
-import { SKETCH_SCALE } from '../aggregate/buckets.ts';
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import { COUNTER, TIMER } from '../aggregate/sample.ts';
-import { QUANTILES, Sketches } from '../aggregate/sketch.ts';
-import { BinSums } from './bin-sums.ts';
+import { QUANTILES } from '../aggregate/sketch.ts';
+import { BinSums, NO_BINS } from './bin-sums.ts';
 import { KeptBlocks, type Part } from './blocks.ts';
 import { ByteWriter } from './byte-writer.ts';
 import { ChunkReader, isExact } from './columns.ts';
@@ -31,6 +30,8 @@ const GROUP_BYTES = 320;
 const STEP_BYTES = 4096;
 /** Groups, likewise. */
 const STEP_GROUPS = 2048;
+/** What the bins of one question may take that are kept for others. */
+const MAX_BINS_BYTES = 4 * 1024 * 1024;
 
 const NO_GROUPS = new Int32Array();
 
@@ -41,10 +42,12 @@ export class Adder {
   readonly #blocks = new KeptBlocks();
   #totals: SeriesTotals | undefined;
   #groupOf = NO_GROUPS;
+  /** For the sketches. */
+  #bins: Float64Array = NO_BINS;
 
   /** Makes what the next questions will have less work with. `steady`: moments, in milliseconds. */
   async prepare(view: RecentView, steady: () => number, pause: () => Promise<void>): Promise<void> {
-    await this.#blocks.prepare(view, { now: steady, pause, reserve: () => this.#borrow(view) });
+    await this.#blocks.prepare(view, { now: steady, pause, reserve: () => this.#reserve(view) });
     this.#borrow(view);
   }
 
@@ -61,7 +64,7 @@ export class Adder {
     const sums = new GroupSums(selection.groups.length);
     await this.#add({ ...view, windows }, parts, question.by.length > 0, selection, sums, turns);
     const shown = largest(selection, sums);
-    const sketches = await this.#merge(parts, selection, shown, turns);
+    const sketches = await this.#merge(view, parts, selection, sums, shown, turns);
     return {
       ...coverage.words,
       ...(await groupsOf(selection, sums, shown, sketches, coverage, question, turns)),
@@ -89,9 +92,7 @@ export class Adder {
       await sums.addTotals(selection.groupOf, totals, turns);
     } else await this.#addPoints(parts, isMixed, selection, sums, turns);
     this.#totals = totals;
-    if (this.#borrow(view)) return;
-    this.#totals = undefined;
-    if (!this.#borrow(view)) this.#groupOf = NO_GROUPS;
+    this.#keep(view);
   }
 
   /** Returns an array for the groups of the series. A question is over before the next one begins. */
@@ -101,12 +102,28 @@ export class Adder {
     return this.#groupOf;
   }
 
+  /** Keeps for other questions what there is room for. */
+  #keep(view: RecentView): void {
+    if (this.#bins.byteLength > MAX_BINS_BYTES) this.#bins = NO_BINS;
+    if (this.#reserve(view)) return;
+    this.#totals = undefined;
+    if (!this.#borrow(view)) this.#groupOf = NO_GROUPS;
+  }
+
+  /** Returns whether there is room, at least without the bins: they are soon there again. */
+  #reserve(view: RecentView): boolean {
+    if (this.#borrow(view)) return true;
+    this.#bins = NO_BINS;
+    return this.#borrow(view);
+  }
+
   /** Returns whether there is room for all that is left for other questions. */
   #borrow(view: RecentView): boolean {
-    const bytes = this.#blocks.bytes + this.#groupOf.byteLength + (this.#totals?.bytes ?? 0);
-    return view.lend(bytes, () => {
+    const arrays = this.#groupOf.byteLength + this.#bins.byteLength;
+    return view.lend(this.#blocks.bytes + arrays + (this.#totals?.bytes ?? 0), () => {
       this.#blocks.clear();
       this.#groupOf = NO_GROUPS;
+      this.#bins = NO_BINS;
       this.#totals = undefined;
     });
   }
@@ -137,18 +154,20 @@ export class Adder {
 
   /** Merges the sketches of the groups that are shown. */
   async #merge(
+    view: RecentView,
     parts: readonly Part[],
     selection: Selection,
+    sums: GroupSums,
     shown: readonly number[],
     turns: Turns,
   ): Promise<MergedSketches> {
     const { groupOf, groups } = selection;
+    const timers = shown.filter((group) => groups[group]!.type === TIMER);
     const sketchOf = new Int32Array(groups.length).fill(NO_GROUP);
-    let timers = 0;
-    for (const group of shown) if (groups[group]!.type === TIMER) sketchOf[group] = timers++;
-    const bins = new BinSums(timers);
+    for (const [sketch, group] of timers.entries()) sketchOf[group] = sketch;
+    const bins = new BinSums(timers.length, this.#bins);
     const [reader, sketches] = [this.#reader, this.#sketches];
-    for (const { chunks } of timers === 0 ? [] : parts) {
+    for (const { chunks } of timers.length === 0 ? [] : parts) {
       for (const chunk of chunks) {
         if (chunk.type !== TIMER || !hasChunk(selection, chunk)) continue;
         reader.readNumbers(chunk);
@@ -160,19 +179,27 @@ export class Adder {
         }
       }
     }
-    const merged = new Sketches(SKETCH_SCALE);
-    for (let sketch = 0; sketch < timers; sketch++) {
-      bins.copyTo(merged, sketch);
+    const percentiles: Percentiles[] = [];
+    for (const [sketch, group] of timers.entries()) {
+      percentiles.push(percentilesOf(bins, sketch, sums.min[group]!, sums.max[group]!));
       await patience(turns);
     }
-    return { merged, sketchOf };
+    this.#bins = bins.counts;
+    this.#keep(view);
+    return { bins, sketchOf, percentiles };
   }
 }
 
+type Percentiles = Pick<AnswerGroup, 'p50' | 'p90' | 'p95' | 'p99'>;
+
+const NO_PERCENTILES: Percentiles = { p50: null, p90: null, p95: null, p99: null };
+
 interface MergedSketches {
-  readonly merged: Sketches;
+  readonly bins: BinSums;
   /** By group: which one it has. */
   readonly sketchOf: Int32Array;
+  /** By sketch. */
+  readonly percentiles: readonly Percentiles[];
 }
 
 /** Returns the groups to show, largest first, as many as an answer may have. */
@@ -201,7 +228,7 @@ async function groupsOf(
   { groups }: Selection,
   sums: GroupSums,
   shown: readonly number[],
-  { merged, sketchOf }: MergedSketches,
+  { bins, sketchOf, percentiles }: MergedSketches,
   { seconds }: Coverage,
   { by, sketches }: RecentQuestion,
   turns: Turns,
@@ -216,7 +243,7 @@ async function groupsOf(
     const sketch = sketchOf[group]!;
     let text: string | undefined;
     if (sketches && sketch >= 0) {
-      writeSketch(merged, sketch, writer);
+      writeSketch(bins, sketch, writer);
       text = Buffer.from(writer.take()).toString('base64');
       left -= text.length;
     }
@@ -233,7 +260,7 @@ async function groupsOf(
       ...ratesOf(count, sum, seconds),
       min: hasLimits ? sums.min[group]! : null,
       max: hasLimits ? sums.max[group]! : null,
-      ...percentilesOf(merged, sketch, sums.min[group]!, sums.max[group]!),
+      ...(percentiles[sketch] ?? NO_PERCENTILES),
       ...(sketches && { rest }),
       ...(text !== undefined && { sketch: text }),
     });
@@ -260,20 +287,10 @@ export function ratesOf(count: number, sum: number, seconds: number) {
   return { countPerSecond: count / per, sumPerSecond: sumInJson(sum / per) };
 }
 
-/** `sketch`: negative if there is none. */
-export function percentilesOf(
-  sketches: Sketches,
-  sketch: number,
-  min: number,
-  max: number,
-): Pick<AnswerGroup, 'p50' | 'p90' | 'p95' | 'p99'> {
-  if (sketch < 0) return { p50: null, p90: null, p95: null, p99: null };
-  let weight = 0;
-  sketches.eachBucket(sketch, (_sign, _index, each) => {
-    weight += each;
-  });
-  if (weight === 0) return { p50: null, p90: null, p95: null, p99: null };
-  const out = sketches.quantiles(sketch, weight, min, max, new Float64Array(QUANTILES.length), 0);
-  const [p50, p90, p95, p99] = Array.from(out);
-  return { p50: p50!, p90: p90!, p95: p95!, p99: p99! };
+export function percentilesOf(bins: BinSums, sketch: number, min: number, max: number): Percentiles {
+  const weight = bins.weightOf(sketch);
+  if (weight === 0) return NO_PERCENTILES;
+  const out = new Float64Array(QUANTILES.length);
+  bins.quantiles(sketch, weight, min, max, out);
+  return { p50: out[0]!, p90: out[1]!, p95: out[2]!, p99: out[3]! };
 }
