@@ -175,14 +175,14 @@ export class Adder {
         const part = { from: 0, to: chunk.size, maxBytes: STEP_BYTES };
         while (part.from < part.to) {
           part.from = sketches.addSome(bins, reader.numbers, { groupOf, sketchOf }, part);
-          await patience(turns);
+          if (turns.isOver) await patience(turns);
         }
       }
     }
     const percentiles: Percentiles[] = [];
     for (const [sketch, group] of timers.entries()) {
       percentiles.push(percentilesOf(bins, sketch, sums.min[group]!, sums.max[group]!));
-      await patience(turns);
+      if (turns.isOver) await patience(turns);
     }
     this.#bins = bins.counts;
     this.#keep(view);
@@ -264,7 +264,7 @@ async function groupsOf(
       ...(sketches && { rest }),
       ...(text !== undefined && { sketch: text }),
     });
-    await patience(turns);
+    if (turns.isOver) await patience(turns);
   }
   for (let group = 0; group < groups.length; group++) {
     if (group % STEP_GROUPS === 0) await patience(turns);

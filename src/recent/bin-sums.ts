@@ -124,9 +124,8 @@ export class BinSums {
       return;
     }
     const first = this.first[bins]!;
-    const used = this.counts.subarray(this.places[bins]!, this.places[bins]! + held);
-    const lowest = Math.min(index, first + used.findIndex(Boolean));
-    const highest = Math.max(index, first + used.findLastIndex(Boolean));
+    const lowest = Math.min(index, this.#lowestOf(bins));
+    const highest = Math.max(index, this.#highestOf(bins));
     let halvings = 0;
     const spanned = () => floorToStep(highest >> halvings) + STEP - floorToStep(lowest >> halvings);
     while (spanned() > MAX_BINS) halvings++;
@@ -148,10 +147,23 @@ export class BinSums {
     for (const bins of [2 * sketch, 2 * sketch + 1]) {
       const length = this.lengths[bins]!;
       if (length === 0) continue;
-      const place = this.places[bins]!;
-      const lowest = this.first[bins]! + this.counts.subarray(place, place + length).findIndex(Boolean);
-      this.#arrange(bins, halvings, floorToStep(lowest >> halvings), length);
+      this.#arrange(bins, halvings, floorToStep(this.#lowestOf(bins) >> halvings), length);
     }
+  }
+
+  /** Returns the index of the first bin that is not empty. There is one. */
+  #lowestOf(bins: number): number {
+    const [place, length] = [this.places[bins]!, this.lengths[bins]!];
+    let at = 0;
+    while (at < length && this.counts[place + at] === 0) at++;
+    return this.first[bins]! + at;
+  }
+
+  #highestOf(bins: number): number {
+    const place = this.places[bins]!;
+    let at = this.lengths[bins]! - 1;
+    while (at >= 0 && this.counts[place + at] === 0) at--;
+    return this.first[bins]! + at;
   }
 
   /** Counts all anew, in bins that are halved, so many from `first` on. They all fit. */

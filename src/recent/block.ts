@@ -89,14 +89,20 @@ export class BlockMaker {
   }
 
   #addSketches(key: number, inputs: readonly Input[], builder: ChunkBuilder): void {
-    const having = inputs.filter((input) => input.key === key && input.hasSketches);
-    if (having.length === 0) return;
-    if (having.length === 1) {
-      builder.sketches.appendBytes(having[0]!.sketches.next());
+    // Without a function or an array for each series: those would all have to be collected, while questions are answered.
+    let [having, last] = [0, inputs[0]!];
+    for (const input of inputs) {
+      if (input.key !== key || !input.hasSketches) continue;
+      having += 1;
+      last = input;
+    }
+    if (having === 0) return;
+    if (having === 1) {
+      builder.sketches.appendBytes(last.sketches.next());
       return;
     }
     this.#sketch.clear();
-    for (const { sketches } of having) sketches.addToSparse(this.#sketch);
+    for (const input of inputs) if (input.key === key) input.sketches.addToSparse(this.#sketch);
     this.#sketch.writeTo(builder.sketches);
   }
 }
