@@ -2,7 +2,7 @@
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import { COUNTER, TIMER } from '../aggregate/sample.ts';
 import { QUANTILES } from '../aggregate/sketch.ts';
-import { BinSums, NO_BINS } from './bin-sums.ts';
+import { BinSums } from './bin-sums.ts';
 import { KeptBlocks, type Part } from './blocks.ts';
 import { ByteWriter } from './byte-writer.ts';
 import { ChunkReader, isExact } from './columns.ts';
@@ -30,8 +30,6 @@ const GROUP_BYTES = 320;
 const STEP_BYTES = 4096;
 /** Groups, likewise. */
 const STEP_GROUPS = 2048;
-/** What the bins of one question may take that are kept for others. */
-const MAX_BINS_BYTES = 4 * 1024 * 1024;
 
 const NO_GROUPS = new Int32Array();
 
@@ -42,12 +40,10 @@ export class Adder {
   readonly #blocks = new KeptBlocks();
   #totals: SeriesTotals | undefined;
   #groupOf = NO_GROUPS;
-  /** For the sketches. */
-  #bins: Float64Array = NO_BINS;
 
   /** Makes what the next questions will have less work with. `steady`: moments, in milliseconds. */
   async prepare(view: RecentView, steady: () => number, pause: () => Promise<void>): Promise<void> {
-    await this.#blocks.prepare(view, { now: steady, pause, reserve: () => this.#reserve(view) });
+    await this.#blocks.prepare(view, { now: steady, pause, reserve: () => this.#borrow(view) });
     this.#borrow(view);
   }
 
@@ -64,11 +60,10 @@ export class Adder {
     const sums = new GroupSums(selection.groups.length);
     await this.#add({ ...view, windows }, parts, question.by.length > 0, selection, sums, turns);
     const shown = largest(selection, sums);
-    const sketches = await this.#merge(view, parts, selection, sums, shown, turns);
-    return {
-      ...coverage.words,
-      ...(await groupsOf(selection, sums, shown, sketches, coverage, question, turns)),
-    };
+    const sketches = await this.#merge(parts, selection, sums, shown, turns);
+    const groups = await groupsOf(selection, sums, shown, sketches, coverage, question, turns);
+    sketches.bins.release();
+    return { ...coverage.words, ...groups };
   }
 
   /**
@@ -92,7 +87,9 @@ export class Adder {
       await sums.addTotals(selection.groupOf, totals, turns);
     } else await this.#addPoints(parts, isMixed, selection, sums, turns);
     this.#totals = totals;
-    this.#keep(view);
+    if (this.#borrow(view)) return;
+    this.#totals = undefined;
+    if (!this.#borrow(view)) this.#groupOf = NO_GROUPS;
   }
 
   /** Returns an array for the groups of the series. A question is over before the next one begins. */
@@ -102,28 +99,12 @@ export class Adder {
     return this.#groupOf;
   }
 
-  /** Keeps for other questions what there is room for. */
-  #keep(view: RecentView): void {
-    if (this.#bins.byteLength > MAX_BINS_BYTES) this.#bins = NO_BINS;
-    if (this.#reserve(view)) return;
-    this.#totals = undefined;
-    if (!this.#borrow(view)) this.#groupOf = NO_GROUPS;
-  }
-
-  /** Returns whether there is room, at least without the bins: they are soon there again. */
-  #reserve(view: RecentView): boolean {
-    if (this.#borrow(view)) return true;
-    this.#bins = NO_BINS;
-    return this.#borrow(view);
-  }
-
   /** Returns whether there is room for all that is left for other questions. */
   #borrow(view: RecentView): boolean {
-    const arrays = this.#groupOf.byteLength + this.#bins.byteLength;
-    return view.lend(this.#blocks.bytes + arrays + (this.#totals?.bytes ?? 0), () => {
+    const bytes = this.#blocks.bytes + this.#groupOf.byteLength + (this.#totals?.bytes ?? 0);
+    return view.lend(bytes, () => {
       this.#blocks.clear();
       this.#groupOf = NO_GROUPS;
-      this.#bins = NO_BINS;
       this.#totals = undefined;
     });
   }
@@ -154,7 +135,6 @@ export class Adder {
 
   /** Merges the sketches of the groups that are shown. */
   async #merge(
-    view: RecentView,
     parts: readonly Part[],
     selection: Selection,
     sums: GroupSums,
@@ -165,7 +145,7 @@ export class Adder {
     const timers = shown.filter((group) => groups[group]!.type === TIMER);
     const sketchOf = new Int32Array(groups.length).fill(NO_GROUP);
     for (const [sketch, group] of timers.entries()) sketchOf[group] = sketch;
-    const bins = new BinSums(timers.length, this.#bins);
+    const bins = new BinSums(timers.length);
     const [reader, sketches] = [this.#reader, this.#sketches];
     for (const { chunks } of timers.length === 0 ? [] : parts) {
       for (const chunk of chunks) {
@@ -184,8 +164,6 @@ export class Adder {
       percentiles.push(percentilesOf(bins, sketch, sums.min[group]!, sums.max[group]!));
       if (turns.isOver) await patience(turns);
     }
-    this.#bins = bins.counts;
-    this.#keep(view);
     return { bins, sketchOf, percentiles };
   }
 }

@@ -14,11 +14,11 @@ const ROOM_SHARE = 4;
 const BIN_BYTES = Float64Array.BYTES_PER_ELEMENT;
 /** When there is no memory left, there is so much more than is needed. */
 const GROWTH = 1.5;
-export const NO_BINS: Float64Array = new Float64Array();
 
 /**
  * The sums of many sketches, bin by bin: simpler and faster than `Sketches`, whose values come one by one. All bins are
- * in one array, which the next sums may use again: with one each, every question would leave thousands to be collected.
+ * in one array, which is given back as soon as it is not needed (`release`): with one each, every question would leave
+ * thousands to be collected.
  */
 export class BinSums {
   readonly zeros: Float64Array;
@@ -31,19 +31,17 @@ export class BinSums {
   readonly first: Int32Array;
   readonly lengths: Int32Array;
   readonly places: Int32Array;
-  counts: Float64Array;
+  counts = new Float64Array();
   #used = 0;
   #left = MAX_BYTES;
   readonly #firstBins: number;
 
-  /** `counts`: those of sums that are no longer needed. */
-  constructor(sketches: number, counts: Float64Array = NO_BINS) {
+  constructor(sketches: number) {
     this.zeros = new Float64Array(sketches);
     this.halvings = new Uint8Array(sketches);
     this.first = new Int32Array(2 * sketches);
     this.lengths = new Int32Array(2 * sketches);
     this.places = new Int32Array(2 * sketches);
-    this.counts = counts;
     const each = floorToStep((FIRST_SHARE * MAX_BYTES) / BIN_BYTES / Math.max(1, sketches));
     this.#firstBins = Math.max(STEP, Math.min(FIRST_BINS, each));
   }
@@ -53,6 +51,12 @@ export class BinSums {
     const at = index - this.first[bins]!;
     if (at >= 0 && at < this.lengths[bins]!) this.counts[this.places[bins]! + at]! += weight;
     else this.#addOutside(bins, index, weight);
+  }
+
+  /** Gives back the memory at once. Memory that waits to be collected makes that happen within a few questions. */
+  release(): void {
+    this.counts = released(this.counts);
+    this.lengths.fill(0);
   }
 
   /** Makes sure that the buckets of a sketch are no narrower than this. */
@@ -178,12 +182,11 @@ export class BinSums {
     this.first[bins] = first;
   }
 
-  /** Returns the place of so many bins that are 0. Those that there are may have another place afterwards. */
+  /** Returns the place of so many bins, all 0: no place is used twice. Those that there are may have others then. */
   #take(length: number): number {
     if (this.#used + length > this.counts.length) this.#makeRoom(length);
     const place = this.#used;
     this.#used += length;
-    this.counts.fill(0, place, place + length);
     return place;
   }
 
@@ -198,10 +201,15 @@ export class BinSums {
       this.places[bins] = this.#used;
       this.#used += length;
     }
+    released(old);
   }
 }
 
 const RANKS = new Ranks();
+
+function released({ buffer }: Float64Array<ArrayBuffer>): Float64Array<ArrayBuffer> {
+  return new Float64Array(buffer.transfer(0));
+}
 
 function floorToStep(index: number): number {
   return index & -STEP;

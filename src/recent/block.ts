@@ -89,7 +89,7 @@ export class BlockMaker {
   }
 
   #addSketches(key: number, inputs: readonly Input[], builder: ChunkBuilder): void {
-    // Without a function or an array for each series: those would all have to be collected, while questions are answered.
+    // A function or an array for each series would have to be collected while questions are answered.
     let [having, last] = [0, inputs[0]!];
     for (const input of inputs) {
       if (input.key !== key || !input.hasSketches) continue;

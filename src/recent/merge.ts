@@ -261,6 +261,7 @@ function mergedGroups(answers: readonly RecentAnswer[], seconds: number) {
       };
     },
   );
+  bins.release();
   groups.sort((a, b) => b.count - a.count);
   return {
     groups,

@@ -135,10 +135,8 @@ test('blocks are made when windows are asked about again, and given back when no
   const once = windows.bytes - before;
   await ask();
   const twice = windows.bytes - before;
-  // The totals of all series take some of it, and were there before there were blocks; so were bins of five timers.
-  const bins = 5 * 768 * Float64Array.BYTES_PER_ELEMENT;
-  expect(once).toBeGreaterThan(bins);
-  expect(once).toBeLessThan(10_000 + 1.5 * bins);
+  // The totals of all series take some of it, and were there before there were blocks.
+  expect(once).toBeLessThan(10_000);
   expect(twice).toBeGreaterThan(once + 40_000);
   pass(LATELY_MS - 1);
   await fed(windows, feed, 40, 41, 1);
