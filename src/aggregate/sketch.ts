@@ -39,7 +39,8 @@ export const QUANTILES = [0.5, 0.9, 0.95, 0.99] as const;
 const POSITIVE = 0;
 const NEGATIVE = 1;
 
-type Sign = -1 | 0 | 1;
+/** Of the values of a bucket: -1, 0 or 1. */
+export type Sign = -1 | 0 | 1;
 
 /** The memory of many sketches, which threads share. */
 export interface SketchColumns {
@@ -412,7 +413,7 @@ export class Sketches {
 const NOWHERE: Float64Array = new Float64Array();
 
 /** The ranks of the `QUANTILES`, while the values of a sketch pass in ascending order. */
-class Ranks {
+export class Ranks {
   #next = 0;
   #rank = 0;
   #below = 0;

@@ -1,8 +1,7 @@
 /** Adds up recent windows for a question. */
-import { SKETCH_SCALE } from '../aggregate/buckets.ts';
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import { COUNTER, TIMER } from '../aggregate/sample.ts';
-import { QUANTILES, Sketches } from '../aggregate/sketch.ts';
+import { QUANTILES } from '../aggregate/sketch.ts';
 import { BinSums } from './bin-sums.ts';
 import { KeptBlocks, type Part } from './blocks.ts';
 import { ByteWriter } from './byte-writer.ts';
@@ -61,11 +60,10 @@ export class Adder {
     const sums = new GroupSums(selection.groups.length);
     await this.#add({ ...view, windows }, parts, question.by.length > 0, selection, sums, turns);
     const shown = largest(selection, sums);
-    const sketches = await this.#merge(parts, selection, shown, turns);
-    return {
-      ...coverage.words,
-      ...(await groupsOf(selection, sums, shown, sketches, coverage, question, turns)),
-    };
+    const sketches = await this.#merge(parts, selection, sums, shown, turns);
+    const groups = await groupsOf(selection, sums, shown, sketches, coverage, question, turns);
+    sketches.bins.release();
+    return { ...coverage.words, ...groups };
   }
 
   /**
@@ -139,16 +137,17 @@ export class Adder {
   async #merge(
     parts: readonly Part[],
     selection: Selection,
+    sums: GroupSums,
     shown: readonly number[],
     turns: Turns,
   ): Promise<MergedSketches> {
     const { groupOf, groups } = selection;
+    const timers = shown.filter((group) => groups[group]!.type === TIMER);
     const sketchOf = new Int32Array(groups.length).fill(NO_GROUP);
-    let timers = 0;
-    for (const group of shown) if (groups[group]!.type === TIMER) sketchOf[group] = timers++;
-    const bins = new BinSums(timers);
+    for (const [sketch, group] of timers.entries()) sketchOf[group] = sketch;
+    const bins = new BinSums(timers.length);
     const [reader, sketches] = [this.#reader, this.#sketches];
-    for (const { chunks } of timers === 0 ? [] : parts) {
+    for (const { chunks } of timers.length === 0 ? [] : parts) {
       for (const chunk of chunks) {
         if (chunk.type !== TIMER || !hasChunk(selection, chunk)) continue;
         reader.readNumbers(chunk);
@@ -156,23 +155,29 @@ export class Adder {
         const part = { from: 0, to: chunk.size, maxBytes: STEP_BYTES };
         while (part.from < part.to) {
           part.from = sketches.addSome(bins, reader.numbers, { groupOf, sketchOf }, part);
-          await patience(turns);
+          if (turns.isOver) await patience(turns);
         }
       }
     }
-    const merged = new Sketches(SKETCH_SCALE);
-    for (let sketch = 0; sketch < timers; sketch++) {
-      bins.copyTo(merged, sketch);
-      await patience(turns);
+    const percentiles: Percentiles[] = [];
+    for (const [sketch, group] of timers.entries()) {
+      percentiles.push(percentilesOf(bins, sketch, sums.min[group]!, sums.max[group]!));
+      if (turns.isOver) await patience(turns);
     }
-    return { merged, sketchOf };
+    return { bins, sketchOf, percentiles };
   }
 }
 
+type Percentiles = Pick<AnswerGroup, 'p50' | 'p90' | 'p95' | 'p99'>;
+
+const NO_PERCENTILES: Percentiles = { p50: null, p90: null, p95: null, p99: null };
+
 interface MergedSketches {
-  readonly merged: Sketches;
+  readonly bins: BinSums;
   /** By group: which one it has. */
   readonly sketchOf: Int32Array;
+  /** By sketch. */
+  readonly percentiles: readonly Percentiles[];
 }
 
 /** Returns the groups to show, largest first, as many as an answer may have. */
@@ -201,7 +206,7 @@ async function groupsOf(
   { groups }: Selection,
   sums: GroupSums,
   shown: readonly number[],
-  { merged, sketchOf }: MergedSketches,
+  { bins, sketchOf, percentiles }: MergedSketches,
   { seconds }: Coverage,
   { by, sketches }: RecentQuestion,
   turns: Turns,
@@ -216,7 +221,7 @@ async function groupsOf(
     const sketch = sketchOf[group]!;
     let text: string | undefined;
     if (sketches && sketch >= 0) {
-      writeSketch(merged, sketch, writer);
+      writeSketch(bins, sketch, writer);
       text = Buffer.from(writer.take()).toString('base64');
       left -= text.length;
     }
@@ -233,11 +238,11 @@ async function groupsOf(
       ...ratesOf(count, sum, seconds),
       min: hasLimits ? sums.min[group]! : null,
       max: hasLimits ? sums.max[group]! : null,
-      ...percentilesOf(merged, sketch, sums.min[group]!, sums.max[group]!),
+      ...(percentiles[sketch] ?? NO_PERCENTILES),
       ...(sketches && { rest }),
       ...(text !== undefined && { sketch: text }),
     });
-    await patience(turns);
+    if (turns.isOver) await patience(turns);
   }
   for (let group = 0; group < groups.length; group++) {
     if (group % STEP_GROUPS === 0) await patience(turns);
@@ -260,20 +265,10 @@ export function ratesOf(count: number, sum: number, seconds: number) {
   return { countPerSecond: count / per, sumPerSecond: sumInJson(sum / per) };
 }
 
-/** `sketch`: negative if there is none. */
-export function percentilesOf(
-  sketches: Sketches,
-  sketch: number,
-  min: number,
-  max: number,
-): Pick<AnswerGroup, 'p50' | 'p90' | 'p95' | 'p99'> {
-  if (sketch < 0) return { p50: null, p90: null, p95: null, p99: null };
-  let weight = 0;
-  sketches.eachBucket(sketch, (_sign, _index, each) => {
-    weight += each;
-  });
-  if (weight === 0) return { p50: null, p90: null, p95: null, p99: null };
-  const out = sketches.quantiles(sketch, weight, min, max, new Float64Array(QUANTILES.length), 0);
-  const [p50, p90, p95, p99] = Array.from(out);
-  return { p50: p50!, p90: p90!, p95: p95!, p99: p99! };
+export function percentilesOf(bins: BinSums, sketch: number, min: number, max: number): Percentiles {
+  const weight = bins.weightOf(sketch);
+  if (weight === 0) return NO_PERCENTILES;
+  const out = new Float64Array(QUANTILES.length);
+  bins.quantiles(sketch, weight, min, max, out);
+  return { p50: out[0]!, p90: out[1]!, p95: out[2]!, p99: out[3]! };
 }

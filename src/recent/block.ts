@@ -3,7 +3,7 @@
  * read, and finds the same in it.
  */
 import { COUNTER, GAUGE, TIMER } from '../aggregate/sample.ts';
-import { CHUNK_POINTS, type Chunk, ChunkBuilder, ChunkReader, READER_BYTES } from './columns.ts';
+import { CHUNK_POINTS, type Chunk, ChunkBuilder, ChunkReader, isExact, READER_BYTES } from './columns.ts';
 import type { KeptWindow } from './recent-windows.ts';
 import type { SeriesDictionary } from './series-dictionary.ts';
 import { roundedOff } from './series-totals.ts';
@@ -33,9 +33,14 @@ export class BlockMaker {
   get bytes(): number {
     const builder = READER_BYTES * CHUNK_POINTS;
     const readers = this.#windows.length * READER_BYTES * this.#points;
-    // Beside what the windows have, there may be what rounding took off sums.
-    const rests = this.#windows.reduce((sum, { chunks }) => sum + REST_BYTES * pointsOf(chunks), 0);
-    return this.#windows.reduce((sum, { bytes }) => sum + bytes, builder + readers + rests);
+    return this.#windows.reduce((sum, { bytes }) => sum + bytes, builder + readers + this.#restBytes);
+  }
+
+  /** Beside what the windows have, there may be what rounding took off sums, unless all of a type are whole. */
+  get #restBytes(): number {
+    const chunks = this.#windows.flatMap((window) => window.chunks);
+    const rounded = new Set(chunks.filter(({ sum }) => !isExact(sum)).map(({ type }) => type));
+    return REST_BYTES * pointsOf(chunks.filter(({ type }) => rounded.has(type)));
   }
 
   /** `isWanted` lets others have their turn. Returns undefined if this is no longer wanted after that. */
@@ -84,14 +89,20 @@ export class BlockMaker {
   }
 
   #addSketches(key: number, inputs: readonly Input[], builder: ChunkBuilder): void {
-    const having = inputs.filter((input) => input.key === key && input.hasSketches);
-    if (having.length === 0) return;
-    if (having.length === 1) {
-      builder.sketches.appendBytes(having[0]!.sketches.next());
+    // A function or an array for each series would have to be collected while questions are answered.
+    let [having, last] = [0, inputs[0]!];
+    for (const input of inputs) {
+      if (input.key !== key || !input.hasSketches) continue;
+      having += 1;
+      last = input;
+    }
+    if (having === 0) return;
+    if (having === 1) {
+      builder.sketches.appendBytes(last.sketches.next());
       return;
     }
     this.#sketch.clear();
-    for (const { sketches } of having) sketches.addToSparse(this.#sketch);
+    for (const input of inputs) if (input.key === key) input.sketches.addToSparse(this.#sketch);
     this.#sketch.writeTo(builder.sketches);
   }
 }

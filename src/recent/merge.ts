@@ -248,7 +248,6 @@ function mergedGroups(answers: readonly RecentAnswer[], seconds: number) {
       });
     }
   }
-  const sketches = bins.sketches();
   const groups = [...sums.values()].map(
     ({ group: { sketch: _, rest: __, ...group }, rest, sketch }): AnswerGroup => {
       const added = Number(group.sum);
@@ -258,10 +257,11 @@ function mergedGroups(answers: readonly RecentAnswer[], seconds: number) {
         ...group,
         sum: sumInJson(sum),
         ...ratesOf(group.count, sum, seconds),
-        ...(merged && percentilesOf(sketches, sketch, group.min ?? 0, group.max ?? 0)),
+        ...(merged && percentilesOf(bins, sketch, group.min ?? 0, group.max ?? 0)),
       };
     },
   );
+  bins.release();
   groups.sort((a, b) => b.count - a.count);
   return {
     groups,

@@ -126,7 +126,7 @@ class Choice {
   }
 }
 
-/** Lets others have their turn, if it is time. */
+/** Lets others have their turn, if it is time. Where that is asked often, `isOver` first: an `await` makes objects. */
 export async function patience(turns: Turns): Promise<void> {
   if (!turns.isOver) return;
   if (turns.isUnwanted) throw unwanted();

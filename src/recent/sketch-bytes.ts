@@ -17,12 +17,18 @@ import type { BinSums } from './bin-sums.ts';
 import { ByteWriter } from './byte-writer.ts';
 
 const PARTS = 64;
+/** Whole numbers of one or two bytes are below. */
+const TWO_BYTES = 0x4000;
 
 const body = new ByteWriter();
 const signs = { [-1]: new ByteWriter(), 1: new ByteWriter() } as const;
 
 /** Without sketches: an empty one. */
-export function writeSketch(sketches: Sketches | undefined, sketch: number, into: ByteWriter): void {
+export function writeSketch(
+  sketches: Pick<Sketches, 'eachBucket' | 'halvingsOf'> | undefined,
+  sketch: number,
+  into: ByteWriter,
+): void {
   let zeros = 0;
   const bins = { [-1]: 0, 1: 0 };
   const last = { [-1]: 0, 1: 0 };
@@ -75,9 +81,6 @@ export class SketchReader {
    * Adds the sketches of points, one after another, from point `from` on: as many as have so many bytes, or all.
    * `groupOf` and `sketchOf` say by the number of a series, and of its group, which sketch it is added to, if any.
    * Returns the next point.
-   *
-   * Nearly all sketches are a few bins of positive values that were never halved, in few bytes: those are read here,
-   * where all is a local variable.
    */
   addSome(
     sums: BinSums,
@@ -86,75 +89,23 @@ export class SketchReader {
     { from, to, maxBytes }: { readonly from: number; readonly to: number; readonly maxBytes: number },
   ): number {
     const bytes = this.#bytes;
-    const { halvings } = sums;
-    let at = this.#at;
-    const end = at + maxBytes;
+    const end = this.#at + maxBytes;
     let i = from;
-    for (; i < to && at < end; i++) {
+    for (; i < to && this.#at < end; i++) {
       const group = groupOf[numbers[i]!]!;
       const sketch = group < 0 ? group : sketchOf[group]!;
+      const at = this.#at;
       const length = bytes[at]!;
       const head = bytes[at + 1]! | 0;
-      if (length >= 0x80 || (sketch >= 0 && ((head & 0x83) !== 0 || halvings[sketch] !== 0))) {
-        this.#at = at;
-        this.addTo(sums, sketch);
-        at = this.#at;
-        continue;
+      // Nearly all are short, and only of positive values that were never halved.
+      if (length >= 0x80 || (sketch >= 0 && (head & 0x83) !== 0)) this.addTo(sums, sketch);
+      else if (sketch < 0) this.#at = at + 1 + length;
+      else {
+        this.#at = at + 2;
+        this.#addBins(sums, 2 * sketch, head >>> 2, 0);
       }
-      if (sketch < 0) {
-        at += 1 + length;
-        continue;
-      }
-      at = this.#addFew(sums, sketch, at + 2, head >>> 2);
     }
-    this.#at = at;
     return i;
-  }
-
-  /** Adds so many bins of positive values that were never halved, to such. Returns where they end. */
-  #addFew(sums: BinSums, sketch: number, from: number, bins: number): number {
-    const bytes = this.#bytes;
-    const into = 2 * sketch;
-    let counts = sums.counts[into]!;
-    let first = sums.first[into]!;
-    let { length } = counts;
-    let at = from;
-    let index = 0;
-    for (let i = 0; i < bins; i++) {
-      const step = bytes[at]! | 0;
-      const written = bytes[at + 1]! | 0;
-      // With the next one, most have one byte each.
-      if (i > 0 && ((step | written) & 0x80) === 0 && (written & 1) === 0) {
-        const place = index + step - first;
-        if (place >= 0 && place < length) {
-          counts[place]! += written >> 1;
-          index += step;
-          at += 2;
-          continue;
-        }
-      }
-      this.#at = at;
-      const whole = this.#whole();
-      index = i === 0 ? (whole >>> 1) ^ -(whole & 1) : index + whole;
-      // They may become wider at any of these.
-      sums.add(into, index >> sums.halvings[sketch]!, weightOf(this.#whole()));
-      at = this.#at;
-      if (sums.halvings[sketch] !== 0) return this.#addRest(sums, into, index, bins - i - 1);
-      counts = sums.counts[into]!;
-      first = sums.first[into]!;
-      length = counts.length;
-    }
-    return at;
-  }
-
-  /** Adds the bins after this index, of a sketch that was never halved, to such as were. */
-  #addRest(sums: BinSums, into: number, after: number, bins: number): number {
-    let index = after;
-    for (let i = 0; i < bins; i++) {
-      index += this.#whole();
-      sums.add(into, index >> sums.halvings[into >> 1]!, weightOf(this.#whole()));
-    }
-    return this.#at;
   }
 
   /** Passes over the next sketch, and returns its bytes. */
@@ -210,35 +161,40 @@ export class SketchReader {
     if (bins > 0) this.#addBins(sums, 2 * sketch + 1, bins, halvings);
   }
 
-  /** Nearly all numbers take one byte or two: these are read here, where the place is a local variable. */
+  /** Adds so many bins, of a sketch that was halved so often. */
   #addBins(sums: BinSums, into: number, bins: number, halvings: number): void {
     const bytes = this.#bytes;
-    const sketch = into >> 1;
+    let { counts } = sums;
+    let first = sums.first[into]!;
+    let length = sums.lengths[into]!;
+    let place = sums.places[into]!;
+    let shift = sums.halvings[into >> 1]! - halvings;
     let at = this.#at;
-    let step = bytes[at++]! | 0;
-    if (step >= 0x80) {
-      const high = bytes[at++]! | 0;
-      step = (step & 0x7f) | ((high & 0x7f) << 7);
-      if (high >= 0x80) step |= (bytes[at++]! & 0x7f) << 14;
-    }
-    let index = (step >>> 1) ^ -(step & 1);
-    for (let i = 0; ; ) {
-      let weight = bytes[at++]! | 0;
-      if (weight >= 0x80) {
-        this.#at = at;
-        weight = this.#long(weight);
-        at = this.#at;
+    let index = 0;
+    for (let i = 0; i < bins && at < bytes.length; i++) {
+      let next = at;
+      let step = bytes[next++]! | 0;
+      if (step >= 0x80) step = (step & 0x7f) | (bytes[next++]! << 7);
+      const written = bytes[next++]! | 0;
+      const to = i === 0 ? (step >>> 1) ^ -(step & 1) : index + step;
+      const bin = (to >> shift) - first;
+      // Nearly all have a step of two bytes at most, a whole weight of one, and a bin that is there.
+      if (step < TWO_BYTES && (written & 0x81) === 0 && bin >= 0 && bin < length) {
+        counts[place + bin]! += written >> 1;
+        index = to;
+        at = next;
+        continue;
       }
-      // They may become wider at any of these.
-      sums.add(into, index >> (sums.halvings[sketch]! - halvings), weightOf(weight));
-      if (++i >= bins || at >= bytes.length) break;
-      step = bytes[at++]! | 0;
-      if (step >= 0x80) {
-        const high = bytes[at++]! | 0;
-        step = (step & 0x7f) | ((high & 0x7f) << 7);
-        if (high >= 0x80) step |= (bytes[at++]! & 0x7f) << 14;
-      }
-      index += step;
+      this.#at = at;
+      const whole = this.#whole();
+      index = i === 0 ? (whole >>> 1) ^ -(whole & 1) : index + whole;
+      sums.add(into, index >> shift, weightOf(this.#whole()));
+      at = this.#at;
+      ({ counts } = sums);
+      first = sums.first[into]!;
+      length = sums.lengths[into]!;
+      place = sums.places[into]!;
+      shift = sums.halvings[into >> 1]! - halvings;
     }
     this.#at = at;
   }

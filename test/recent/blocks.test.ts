@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { METRIC_TYPES } from '../../src/aggregate/point.ts';
 import { systemClock } from '../../src/base/clock.ts';
+import { BlockMaker } from '../../src/recent/block.ts';
 import { LATELY_MS, type RecentQuestion } from '../../src/recent/question.ts';
 import { RecentQuestions } from '../../src/recent/recent-questions.ts';
 import { RecentWindows } from '../../src/recent/recent-windows.ts';
@@ -144,6 +145,41 @@ test('blocks are made when windows are asked about again, and given back when no
   pass(1);
   await fed(windows, feed, 41, 42, 1);
   expect(windows.bytes).toBeLessThan(before + 10_000);
+});
+
+test('no more is made of windows than room was asked for, whether their sums are whole or not', async () => {
+  await fc.assert(
+    fc.asyncProperty(trafficArbitrary, fc.constantFrom(1, 0.1), async (traffic, unit) => {
+      const { windows } = recentWindows();
+      const feed = new Feed();
+      windows.began(START, TILING);
+      for (const [window, samples] of traffic.entries()) {
+        const sent = samples.map((sample) => ({ ...sample, value: sample.value * unit, window }));
+        windows.closed(feed.window(window, sent), boundaryAfter(window));
+      }
+      await windows.settled();
+      const view = windows.view()!;
+      const maker = new BlockMaker(view.windows, view.dictionary);
+      const made = await maker.make(async () => true);
+      expect(made!.reduce((sum, { bytes }) => sum + bytes, 0)).toBeLessThanOrEqual(maker.bytes);
+    }),
+    { numRuns: effort(25) },
+  );
+});
+
+test('counters that are whole need no room for what rounding takes off their sums', async () => {
+  const roomFor = async (value: number) => {
+    const { windows } = recentWindows();
+    const feed = new Feed(undefined, 2000);
+    windows.began(START, TILING);
+    const sent = Array.from({ length: 500 }, (_, i): Sent => ({ ...sampleOf(0, 3 * i), value }));
+    windows.closed(feed.window(0, sent), boundaryAfter(0));
+    await windows.settled();
+    const view = windows.view()!;
+    const bytes = view.windows.reduce((sum, window) => sum + window.bytes, 0);
+    return new BlockMaker(view.windows, view.dictionary).bytes - bytes;
+  };
+  expect((await roomFor(0.1)) - (await roomFor(1))).toBe(500 * Float64Array.BYTES_PER_ELEMENT);
 });
 
 test('blocks make room for windows, and no window goes for a block', async () => {
