@@ -9,6 +9,7 @@ import {
   alreadyThere,
   type Batch,
   defineSink,
+  errorText,
   fitting,
   halves,
   type IndexedPoint,
@@ -200,7 +201,7 @@ class ClickHouseSink implements Sink {
         this.#context.log.info({ partition: id }, 'dropped a partition older than KEEP');
       }
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = errorText(error);
       this.#context.log.warn({ reason }, 'could not drop what is older than KEEP; trying again later');
     }
   }
