@@ -1,17 +1,20 @@
 import { defineConfig } from 'vitest/config';
 import { LIMIT_MS, TEST_LIMIT_MS } from './test/limits.ts';
 import { LongestFirst } from './test/longest-first.ts';
-import { serverTests } from './test/projects.ts';
+import { busTests, serverTests } from './test/projects.ts';
 
 const servers = serverTests();
+/** `npm test` runs the tests of the bus on this nats-server too. */
+const second = process.env.FANOUT_SECOND_NATS_SERVER;
+const onSecond = { name: 'second nats-server', include: busTests(servers) };
 
 export default defineConfig({
   test: {
     testTimeout: TEST_LIMIT_MS,
     hookTimeout: TEST_LIMIT_MS,
     expect: { poll: { timeout: LIMIT_MS } },
-    // Most of a test's time it waits for real servers: so few forks as processors leave half of these idle.
-    maxWorkers: 4,
+    // For two thirds of its time a test waits for real servers: so few forks as processors leave most of these idle.
+    maxWorkers: 5,
     passWithNoTests: false,
     sequence: { sequencer: LongestFirst },
     projects: [
@@ -21,6 +24,9 @@ export default defineConfig({
         test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: servers, isolate: false },
       },
       { extends: true, test: { name: 'servers', include: servers } },
+      ...(second === undefined
+        ? []
+        : [{ extends: true as const, test: { ...onSecond, env: { FANOUT_NATS_SERVER: second } } }]),
     ],
   },
 });

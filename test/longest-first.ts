@@ -8,16 +8,24 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 /** Those that take about a minute or more of a whole run. The longest comes first. */
 export const LONG: readonly string[] = [
   'test/simulation/simulation.test.ts',
-  'test/examples/acme-sink.test.ts',
+  'test/e2e/running-checkpoint.test.ts',
   'test/commands/load.test.ts',
   'test/e2e/rollback.test.ts',
-  'test/e2e/continuous-verification.test.ts',
-  'test/chaos/chaos.test.ts',
   'test/chaos/cluster.test.ts',
   'test/bus/read/watch.test.ts',
+  'test/e2e/settings-change.test.ts',
+  'test/e2e/lost-store.test.ts',
+  'test/e2e/continuous-verification.test.ts',
   'test/browser/dashboard.test.ts',
-  'test/bus/read/plain.test.ts',
-  'test/e2e/standstill.test.ts',
+  'test/sinks/dynamodb.test.ts',
+  'test/e2e/deleted-stream.test.ts',
+  'test/chaos/chaos.test.ts',
+  'test/e2e/control.test.ts',
+  'test/e2e/own-windows.test.ts',
+  'test/e2e/check-stream.test.ts',
+  'test/e2e/checkpoint.test.ts',
+  'test/sinks/redshift-double.test.ts',
+  'test/sinks/postgres.test.ts',
 ];
 
 export class LongestFirst extends BaseSequencer {

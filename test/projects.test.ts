@@ -1,8 +1,7 @@
 /** Which test files are `unit` and which are `servers`: one rule decides it. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
-import config from '../vitest.config.ts';
+import { expect, test, vi } from 'vitest';
 import { LONG } from './longest-first.ts';
 import { ROOT, serverTests, sourceReader, testFiles, wayToProcesses } from './projects.ts';
 
@@ -36,17 +35,34 @@ test.each([
 const starting = serverTests();
 const pure = testFiles().filter((file) => !starting.includes(file));
 
-test('the project `servers` has the files that start processes, and `unit` all others', () => {
-  const projects = config.test!.projects!.map((project) => {
-    const { name, include, exclude = [] } = (project as { test: Record<string, unknown> }).test;
-    return { name, include, exclude };
+async function projectsWith(second: string | undefined) {
+  vi.stubEnv('FANOUT_SECOND_NATS_SERVER', second);
+  vi.resetModules();
+  const { default: config } = await import('../vitest.config.ts');
+  vi.unstubAllEnvs();
+  return config.test!.projects!.map((project) => {
+    const { name, include, exclude = [], env = {} } = (project as { test: Record<string, unknown> }).test;
+    return { name, include, exclude, env };
   });
-  expect(projects).toEqual([
-    { name: 'unit', include: ['test/**/*.test.ts'], exclude: starting },
-    { name: 'servers', include: starting, exclude: [] },
+}
+
+test('the project `servers` has the files that start processes, and `unit` all others', async () => {
+  expect(await projectsWith(undefined)).toEqual([
+    { name: 'unit', include: ['test/**/*.test.ts'], exclude: starting, env: {} },
+    { name: 'servers', include: starting, exclude: [], env: {} },
   ]);
   expect(starting.every((file) => existsSync(join(ROOT, file)))).toBe(true);
   expect(Math.min(starting.length, pure.length)).toBeGreaterThan(30);
+});
+
+test('with a second nats-server, the tests of the bus run on it as well', async () => {
+  const [, , again, ...others] = await projectsWith('/another/nats-server');
+  expect(others).toEqual([]);
+  expect(again).toMatchObject({ exclude: [], env: { FANOUT_NATS_SERVER: '/another/nats-server' } });
+  expect(starting).toEqual(expect.arrayContaining(again!.include as string[]));
+  expect(again!.include).toEqual(
+    expect.arrayContaining(['test/bus/read/watch.test.ts', 'test/chaos/cluster.test.ts']),
+  );
 });
 
 test('this file and the rules of the house are unit tests; end-to-end tests are not', () => {

@@ -71,3 +71,11 @@ export function serverTests(): string[] {
   const read = sourceReader();
   return testFiles().filter((file) => wayToProcesses(file, read) !== undefined);
 }
+
+/** Of these, the tests of the bus, which `npm test` runs on a second nats-server too. */
+export function busTests(files: readonly string[]): string[] {
+  const { always } = JSON.parse(readFileSync(join(ROOT, TESTS, 'bus-tests.json'), 'utf8')) as {
+    always: string[];
+  };
+  return files.filter((file) => always.some((path) => file.startsWith(path)));
+}

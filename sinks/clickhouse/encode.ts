@@ -59,12 +59,19 @@ const TIME = 'time DateTime MATERIALIZED toDateTime(intDiv(window_start, 1000))'
  */
 const PARTITION = "toYYYYMM(toDateTime(intDiv(window_start, 1000)), 'UTC')";
 
-export const createTable = (table: string) =>
+/**
+ * The table's identity is what this column of it says in every row, without being stored in any: it goes when the table
+ * goes. ClickHouse lets one of many statements define it, and never another one later. `SELECT *` leaves it out.
+ */
+const IDENTITY = 'fanout_store';
+const identityColumn = (identity: string) => `${IDENTITY} String ALIAS ${quote(identity)}`;
+
+export const createTable = (table: string, identity: string) =>
   `CREATE TABLE IF NOT EXISTS ${table} (${Object.entries(COLUMNS)
     .map(([name, type]) => `${name} ${type}`)
     .join(
       ', ',
-    )}, ${TIME}) ENGINE = ReplacingMergeTree PARTITION BY ${PARTITION} ORDER BY (${KEY.join(', ')})`;
+    )}, ${TIME}, ${identityColumn(identity)}) ENGINE = ReplacingMergeTree PARTITION BY ${PARTITION} ORDER BY (${KEY.join(', ')})`;
 
 export const addColumn = (table: string, name: string, type: string) =>
   `ALTER TABLE ${table} ADD COLUMN ${name} ${type}`;
@@ -110,15 +117,17 @@ export const unfinishedMutations = (database: string, table: string) =>
 export const tableBytes = (database: string, table: string) =>
   `SELECT sum(bytes) AS bytes FROM system.parts WHERE active AND database = ${quote(database)} AND table = ${quote(table)} FORMAT JSONEachRow`;
 
+export const nameTable = (table: string, identity: string) =>
+  `ALTER TABLE ${table} ADD COLUMN ${identityColumn(identity)}`;
+export const selectIdentity = (database: string, table: string) =>
+  `SELECT default_expression AS text FROM system.columns WHERE database = ${quote(database)} AND table = ${quote(table)} AND name = ${quote(IDENTITY)} FORMAT JSONEachRow`;
+export const decodeIdentity = (text: string) => text.replaceAll("'", '');
+
 /**
- * Holds the identities that the table has had, and an empty one each time that it was created. If several sinks gave it
- * one since then, the first counts. `made` is in us since 1970.
+ * Tables of older versions have theirs in a table beside them, with an empty one each time that the table was created.
+ * The first since then counts.
  */
-export const createStore = (store: string) =>
-  `CREATE TABLE IF NOT EXISTS ${store} (made UInt64, identity String) ENGINE = MergeTree ORDER BY made`;
-export const nameStore = (store: string, made: number, identity: string) =>
-  `INSERT INTO ${store} (made, identity) SELECT ${made}, ${quote(identity)}`;
-export const selectStore = (store: string) =>
+export const selectOldIdentity = (store: string) =>
   `SELECT identity FROM ${store} WHERE identity != '' AND made > (SELECT max(made) FROM ${store} WHERE identity = '') ORDER BY made, identity LIMIT 1 FORMAT JSONEachRow`;
 
 /** See `Sink.receipt`: of the rows of a writer, the latest counts, and the engine drops the others. */

@@ -9,6 +9,7 @@ import {
   alreadyThere,
   type Batch,
   defineSink,
+  errorText,
   fitting,
   halves,
   type IndexedPoint,
@@ -41,9 +42,9 @@ import {
   columnsOf,
   createMark,
   createReceipts,
-  createStore,
   createTable,
   decodeAnswer,
+  decodeIdentity,
   decodeRow,
   deleteRows,
   describeColumns,
@@ -58,7 +59,7 @@ import {
   KEY,
   KNOWN_SETTINGS,
   mergeParts,
-  nameStore,
+  nameTable,
   type QueryCells,
   quoteName,
   type Row,
@@ -67,10 +68,11 @@ import {
   select,
   selectAnswer,
   selectEnding,
+  selectIdentity,
+  selectOldIdentity,
   selectPartitions,
   selectQuery,
   selectReceipt,
-  selectStore,
   selectTables,
   tableBytes,
   unfinishedMutations,
@@ -91,7 +93,7 @@ class ClickHouseSink implements Sink {
   readonly #config: Config;
   readonly #connection: Connection;
   readonly #table: string;
-  /** Of the table that holds the identity. */
+  /** Of the table that holds the identity if an older version made it. */
   readonly #store: string;
   /** Of the table that holds the receipts. */
   readonly #receipts: string;
@@ -115,11 +117,9 @@ class ClickHouseSink implements Sink {
 
   async open(signal: AbortSignal): Promise<void> {
     if (!(await this.#isOurs(signal))) {
-      await makeMissing(this.#context, `table ${this.#table}`, async () => {
-        // An identity that is left was that of a table that is gone.
-        await this.#nameStore('', signal).catch(unlessUnauthorized);
-        await this.#connection.run(createTable(this.#table), signal);
-      });
+      await makeMissing(this.#context, `table ${this.#table}`, () =>
+        this.#connection.run(createTable(this.#table, randomUUID()), signal),
+      );
       await this.#isOurs(signal);
     }
     if (!this.#context.readOnly) await this.#addColumns(signal);
@@ -201,7 +201,7 @@ class ClickHouseSink implements Sink {
         this.#context.log.info({ partition: id }, 'dropped a partition older than KEEP');
       }
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = errorText(error);
       this.#context.log.warn({ reason }, 'could not drop what is older than KEEP; trying again later');
     }
   }
@@ -287,32 +287,37 @@ class ClickHouseSink implements Sink {
 
   async identity(signal: AbortSignal): Promise<string | undefined> {
     if (!this.#isAlone) return undefined;
+    const known = (await this.#named(signal)) ?? (await this.#namedByOlder(signal));
+    if (known !== undefined || this.#context.readOnly) return known;
+    const statement = nameTable(this.#table, randomUUID());
     try {
-      const known = await this.#stored(signal);
-      if (known !== undefined || this.#context.readOnly) return known;
-      await this.#nameStore(randomUUID(), signal);
-      return await this.#stored(signal);
+      await this.#connection.run(statement, signal);
     } catch (error) {
+      const named = await this.#named(signal);
+      // Another sink was faster.
+      if (named !== undefined) return named;
       unlessUnauthorized(error);
-      const advice = `Let the user create, insert into and select from ${this.#store}.`;
+      const advice = `Run ${statement} as a user who may.`;
       this.#context.log.warn({ advice }, 'the sink would not notice if the table was replaced');
       return undefined;
     }
+    return await this.#named(signal);
   }
 
-  async #nameStore(identity: string, signal: AbortSignal): Promise<void> {
-    const made = Math.round(1000 * (performance.timeOrigin + performance.now()));
-    await this.#connection.run(createStore(this.#store), signal);
-    await this.#connection.run(nameStore(this.#store, made, identity), signal);
+  /** Resolves to undefined if the table has no identity. */
+  async #named(signal: AbortSignal): Promise<string | undefined> {
+    const { database, table } = this.#config;
+    const found = this.#connection.query<{ text: string }>(selectIdentity(database, table), signal);
+    for await (const { text } of found) return decodeIdentity(text);
+    return undefined;
   }
 
-  /** Resolves to undefined if there is no identity yet. */
-  async #stored(signal: AbortSignal): Promise<string | undefined> {
+  async #namedByOlder(signal: AbortSignal): Promise<string | undefined> {
     try {
-      const found = this.#connection.query<{ identity: string }>(selectStore(this.#store), signal);
+      const found = this.#connection.query<{ identity: string }>(selectOldIdentity(this.#store), signal);
       for await (const { identity } of found) return identity;
     } catch (error) {
-      if (!(error instanceof SinkError) || error.reason !== 'not_found') throw error;
+      if (!(error instanceof SinkError) || error.reason !== 'not_found') unlessUnauthorized(error);
     }
     return undefined;
   }
@@ -391,6 +396,6 @@ export default defineSink({
   keepsMs: ({ keep }) => keep,
   trial: {
     settings: (config, name) => ({ ...config, table: name, keep: undefined }),
-    byHand: ({ table }) => `run DROP TABLE ${table}, ${table}_store and ${table}_mark`,
+    byHand: ({ table }) => `run DROP TABLE ${table} and ${table}_mark`,
   },
 });

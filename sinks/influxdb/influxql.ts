@@ -156,22 +156,35 @@ function countAndSum(columns: readonly string[], row: readonly unknown[]): { cou
 
 /**
  * The measurement that holds the identity of the database, as a tag. Its points are in the year 2100, beyond every
- * retention; the first one that was made counts.
+ * retention. Each is an offer; of several, the first that was made, and `sure` says that it is the one that counts.
  */
 const STORE = 'fanout_store';
 const STORE_TIME_MS = 4_102_444_800_000;
-export const SELECT_STORE = `SELECT "made" FROM ${identifier(STORE)} WHERE time = ${time(STORE_TIME_MS)} GROUP BY "identity"`;
+export const SELECT_STORE = `SELECT "made", "sure" FROM ${identifier(STORE)} WHERE time = ${time(STORE_TIME_MS)} GROUP BY "identity"`;
 
-export function storeLine(identity: string, now: number): string {
-  return `${STORE},identity=${identity} made=${now}i ${STORE_TIME_MS}`;
+export interface Offer {
+  readonly identity: string;
+  readonly made: number;
+  readonly isSure: boolean;
 }
 
-/** Returns the identity that was made first; undefined if there is none. */
-export function decodeStore(found: readonly Rows[]): string | undefined {
-  const made = found.flatMap(({ tags = {}, columns, values = [] }) =>
-    values.map((row) => ({ identity: tags.identity ?? '', at: Number(row[columns.indexOf('made')]) })),
+export function storeLine({ identity, made, isSure }: Offer): string {
+  return `${STORE},identity=${identity} made=${made}i${isSure ? ',sure=true' : ''} ${STORE_TIME_MS}`;
+}
+
+/** Returns the one that counts; if none is sure, the one that was made first; undefined if there is none. */
+export function decodeStore(found: readonly Rows[]): Offer | undefined {
+  const offers = found.flatMap(({ tags = {}, columns, values = [] }) =>
+    values.map((row) => ({
+      identity: tags.identity ?? '',
+      made: Number(row[columns.indexOf('made')]),
+      isSure: row[columns.indexOf('sure')] === true,
+    })),
   );
-  return made.sort((a, b) => a.at - b.at || (a.identity < b.identity ? -1 : 1))[0]?.identity;
+  const [first] = offers.sort(
+    (a, b) => Number(b.isSure) - Number(a.isSure) || a.made - b.made || (a.identity < b.identity ? -1 : 1),
+  );
+  return first;
 }
 
 /** The measurement that holds the receipts, likewise: see `Sink.receipt`. */

@@ -47,6 +47,7 @@ import {
   deletePoint,
   identifier,
   measurementOf,
+  type Offer,
   type Rows,
   readRows,
   readRowsV3,
@@ -74,7 +75,10 @@ const DELETES_PER_REQUEST = 100;
 /** How a message begins if the server answers no POST at the address of queries: with its status. */
 const NO_SUCH_METHOD = '405: ';
 
-/** How long after a new identity was written those of others that begin at the same time have been written too. */
+/**
+ * How long after an identity was offered those of others that begin at the same time have been offered too. InfluxDB
+ * has no write that only the first can make. If one comes later all the same, it finds that another is sure.
+ */
 const SETTLE_MS = 1_000;
 
 /** How many series to remember of a server that takes no new ones: about 10 MB. */
@@ -247,11 +251,13 @@ class InfluxDbSink implements Sink {
     if (this.#config.api === 'v3') return undefined;
     try {
       const known = await this.#stored(signal);
-      if (known !== undefined || this.#context.readOnly) return known;
-      await this.#connect().write(storeLine(randomUUID(), Date.now()), signal);
-      // Others may be about to write one that was made earlier, and that will count.
+      if (known?.isSure || this.#context.readOnly) return known?.identity;
+      const own = { identity: randomUUID(), made: Date.now(), isSure: false };
+      if (known === undefined) await this.#offer(own, signal);
       await sleep(SETTLE_MS, undefined, { signal });
-      return await this.#stored(signal);
+      const first = await this.#stored(signal);
+      if (first?.isSure === false) await this.#offer({ ...first, isSure: true }, signal);
+      return (await this.#stored(signal))?.identity;
     } catch (error) {
       const failure = sinkError(error, signal);
       if (!(failure instanceof SinkError) || !isRefusal(failure.reason)) throw failure;
@@ -262,7 +268,11 @@ class InfluxDbSink implements Sink {
     }
   }
 
-  async #stored(signal: AbortSignal): Promise<string | undefined> {
+  async #offer(offer: Offer, signal: AbortSignal): Promise<void> {
+    await this.#connect().write(storeLine(offer), signal);
+  }
+
+  async #stored(signal: AbortSignal): Promise<Offer | undefined> {
     return decodeStore(await Array.fromAsync(this.#query(SELECT_STORE, signal)));
   }
 

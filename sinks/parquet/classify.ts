@@ -1,5 +1,5 @@
 /** What errors of the file system and of S3 mean to the lane. Pure. */
-import { awsVerdict, type RefuseReason, SinkError, TRUST_ADVICE } from '../../src/sink/index.ts';
+import { awsVerdict, errorText, type RefuseReason, SinkError, TRUST_ADVICE } from '../../src/sink/index.ts';
 
 type Verdict = readonly [reason: SinkError['reason'], advice?: string];
 
@@ -67,6 +67,6 @@ export function explainBucket(error: unknown, signal: AbortSignal): SinkError {
 }
 
 function oneLineOf(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
+  const message = errorText(error);
   return message.replace(/\s+/g, ' ').trim().slice(0, MAX_MESSAGE_CHARACTERS);
 }

@@ -2,7 +2,7 @@
  * Brings changes into files: reads, merges, and replaces, one at a time for each file. Changes that come meanwhile
  * wait, and then go into the file together. Another process on the same file is noticed when the file is replaced.
  */
-import { SinkError } from '../../src/sink/index.ts';
+import { errorText, SinkError } from '../../src/sink/index.ts';
 import { type Change, changed } from './file.ts';
 import { Room } from './room.ts';
 import { type Admit, type FileStore, MAX_FILE_BYTES, tooLarge } from './store.ts';
@@ -118,7 +118,7 @@ async function changedIn(
 
 /** The error of a file that is there and is not one of this sink's. */
 export function unreadable(file: string, error: unknown): SinkError {
-  const message = error instanceof Error ? error.message : String(error);
+  const message = errorText(error);
   return new SinkError(
     'schema_mismatch',
     `${file} cannot be read: ${message}`.replace(/\s+/g, ' ').slice(0, 300),

@@ -1,5 +1,5 @@
 /** What the result codes of SQLite (https://sqlite.org/rescode.html) mean to the lane. Pure. */
-import { SinkError } from '../../src/sink/index.ts';
+import { errorText, SinkError } from '../../src/sink/index.ts';
 import { COLUMNS } from './encode.ts';
 
 type Verdict = readonly [reason: SinkError['reason'], advice: string];
@@ -32,17 +32,13 @@ export const CONSTRAINT = 19;
 
 /** Whether a column that somebody added must have a value, and has no default: that refuses every row. */
 export function lacksValue(error: unknown): boolean {
-  const [, column] = /^NOT NULL constraint failed: points\.(.+)$/.exec(messageOf(error)) ?? [];
+  const [, column] = /^NOT NULL constraint failed: points\.(.+)$/.exec(errorText(error)) ?? [];
   return column !== undefined && !Object.hasOwn(COLUMNS, column);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 export function classify(error: unknown): SinkError {
   if (error instanceof SinkError) return error;
-  const message = messageOf(error);
+  const message = errorText(error);
   if (lacksValue(error)) return new SinkError('schema_mismatch', message, COLUMN, { cause: error });
   if (/^no such (table|column)|has no column named/.test(message)) {
     return new SinkError('not_found', message, 'Leave the table to this sink, which creates it again.', {

@@ -1,6 +1,7 @@
 /** Turns errors of the bus into words for the operator. */
 
 import { ErrorCode, NatsError } from 'nats';
+import { errorText } from '../base/error-text.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
 import { BucketGone, BusError } from './bus-error.ts';
 import { NAME_TIMEOUT } from './client.ts';
@@ -178,7 +179,7 @@ export function apiErrorCode(error: unknown): number | undefined {
 /** Returns JetStream's own words, if it has any: the client's are no more than a number for some errors. */
 export function reasonInWords(error: unknown): string {
   const own = error instanceof NatsError ? error.api_error?.description : undefined;
-  return own ?? (error instanceof Error ? error.message : String(error));
+  return own ?? errorText(error);
 }
 
 const MAX_CONSUMERS = 10026;

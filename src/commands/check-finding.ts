@@ -1,3 +1,4 @@
+import { errorText } from '../base/error-text.ts';
 import { BusError } from '../bus/bus-error.ts';
 import { SinkError } from '../sink/contract.ts';
 
@@ -22,6 +23,6 @@ export function failed(what: string, error: unknown): Finding {
     error instanceof SinkError && (error.reason === 'connection' || error.reason === 'timeout');
   const advice =
     known === '' && unreachable ? 'Check the address of the store, and that the store listens there.' : known;
-  const detail = error instanceof Error ? error.message : String(error);
+  const detail = errorText(error);
   return { what, state: 'failed', detail, advice };
 }

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Point } from '../aggregate/point.ts';
+import { errorText } from '../base/error-text.ts';
 import type { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import { checkProbe } from '../sink/check-probe.ts';
 import { type ReadBack, SinkError } from '../sink/contract.ts';
@@ -98,7 +99,7 @@ async function receiptTrouble(
     return '';
   } catch (error) {
     if (identity === undefined) return '';
-    return `it keeps no receipts: ${error instanceof Error ? error.message : String(error)}`;
+    return `it keeps no receipts: ${errorText(error)}`;
   }
 }
 

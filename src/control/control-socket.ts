@@ -6,6 +6,7 @@ import { lstatSync, mkdirSync, unlinkSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { errorText } from '../base/error-text.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import { isSocketPath } from '../config/socket-path.ts';
@@ -42,7 +43,7 @@ export async function openControlSocket(http: ServiceHttp, core: Core, log: Log)
     log.info({ path }, 'control socket opened');
   } catch (error) {
     if (controlSocket !== 'auto') throw new ListenError(controlSocket, error, ADVICE);
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = errorText(error);
     log.warn({ path, error: reason }, `there is no control socket. ${ADVICE}`);
   }
 }

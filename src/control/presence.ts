@@ -4,6 +4,7 @@
  */
 
 import { backoffMs, type Clock, unlessAborted } from '../base/clock.ts';
+import { errorText } from '../base/error-text.ts';
 import { type Log, Quiet } from '../base/log.ts';
 import { BusError } from '../bus/bus-error.ts';
 import { type Bus, connect } from '../bus/connect.ts';
@@ -126,7 +127,7 @@ export class Presence implements ControlOnBus {
     const held = this.#quiet.admit('refused', this.#clock.steady());
     if (held === undefined) return;
     const advice = error instanceof BusError ? error.advice : PERMISSIONS_ADVICE;
-    const fields = { error: error instanceof Error ? error.message : String(error), advice };
+    const fields = { error: errorText(error), advice };
     this.#log.warn(fields, 'no control over the bus');
   }
 }

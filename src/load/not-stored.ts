@@ -1,5 +1,6 @@
 /** How much of what was sent a stream has not stored. */
 import type { Clock } from '../base/clock.ts';
+import { errorText } from '../base/error-text.ts';
 import type { Log } from '../base/log.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { StoredCount, type StoredSince } from '../bus/read/stored-count.ts';
@@ -39,7 +40,7 @@ export async function watchStored(core: CoreConfig, subject: string, clock: Cloc
     return watching(bus, await StoredCount.begin(bus, core, subject), clock);
   } catch (error) {
     await bus?.close();
-    return notWatched(reasonOf(error));
+    return notWatched(errorText(error));
   }
 }
 
@@ -52,14 +53,10 @@ function watching(bus: Bus, count: StoredCount, clock: Clock): StoredWatch {
     finish: (sent) =>
       untilStored(() => onceAnswered(() => count.read(), true), sent, clock).catch((error: unknown) => ({
         messages: undefined,
-        unknown: reasonOf(error),
+        unknown: errorText(error),
       })),
     close: () => bus.close(),
   };
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** A server may take messages long before it stores them: it is asked until it has all, or no more come. */

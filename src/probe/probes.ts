@@ -1,5 +1,6 @@
 /** Regularly asks every store the same two questions, and for its size, in the thread of its sink. */
 import type { Clock } from '../base/clock.ts';
+import { errorText } from '../base/error-text.ts';
 import type { Answered } from '../deliver/thread/messages.ts';
 import type { Question, WindowRange } from '../sink/contract.ts';
 
@@ -202,7 +203,7 @@ export class Probes {
       const answered = await sink.ask(question, signal);
       return answered && { ...about, ...answered, error: null };
     } catch (error) {
-      const message = error instanceof Error ? error.message : String(error);
+      const message = errorText(error);
       const timedOut = signal.aborted ? `no answer within ${TIMEOUT_MS} ms` : message;
       return { ...about, seconds: null, rows: null, error: timedOut.slice(0, MAX_ERROR_CHARACTERS) };
     }

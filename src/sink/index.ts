@@ -6,6 +6,7 @@ export { ALL_FIELDS, FIELDS, METRIC_TYPES } from '../aggregate/point.ts';
 export { makeSeries, storedSeries } from '../aggregate/series.ts';
 export type { SketchBucket, SketchParts } from '../aggregate/sketch-text.ts';
 export { readSketchText, wholeCounts } from '../aggregate/sketch-text.ts';
+export { errorText } from '../base/error-text.ts';
 export { makeAgent, makeAgents } from '../base/http-agent.ts';
 export { setting } from '../settings/builders.ts';
 export type { Settings, Values } from '../settings/setting.ts';

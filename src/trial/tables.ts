@@ -1,4 +1,5 @@
 /** Tables of a trial: one in one store, made, written to and asked by connections of its own, and deleted again. */
+import { errorText } from '../base/error-text.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import type { Environment, Settings, Values } from '../settings/setting.ts';
@@ -112,5 +113,5 @@ export class TrialTable {
 
 export function failureInWords(error: unknown): string {
   if (error instanceof SinkError) return withAdvice(error);
-  return error instanceof Error ? error.message : String(error);
+  return errorText(error);
 }

@@ -1,6 +1,7 @@
 /** Writes windows to a table of a trial as fast as it takes them, and measures that. */
 import type { ClosedWindow } from '../aggregate/window.ts';
 import { backoffMs, type Clock } from '../base/clock.ts';
+import { errorText } from '../base/error-text.ts';
 import { WindowBatch } from '../deliver/lane/batch.ts';
 import { sizeWindow } from '../deliver/lane/queue.ts';
 import type { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
@@ -117,7 +118,7 @@ async function attemptOf(
   } catch (error) {
     signal.throwIfAborted();
     const reason = error instanceof SinkError && !isRefusal(error.reason) ? error.reason : 'unknown';
-    const message = error instanceof Error ? error.message : String(error);
+    const message = errorText(error);
     return { kind: 'retry', reason: timeout.aborted ? 'timeout' : reason, message };
   }
 }

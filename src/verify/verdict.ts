@@ -1,4 +1,5 @@
 import type { Tiling } from '../aggregate/tiling.ts';
+import { errorText } from '../base/error-text.ts';
 import type { NameChoices } from '../deliver/name-choices.ts';
 import { isCheckProbe } from '../sink/check-probe.ts';
 import type { StoredPoint, WindowRange } from '../sink/contract.ts';
@@ -90,7 +91,7 @@ export class SinkJudge {
       } catch (error) {
         if (signal.aborted || attempt < ATTEMPTS) continue;
         this.#isGivenUp = true;
-        this.doubt(`the store cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+        this.doubt(`the store cannot be read: ${errorText(error)}`);
       }
     }
   }

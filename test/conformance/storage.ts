@@ -408,10 +408,12 @@ export function describeStorage(bench: Bench): void {
 
     it('has one identity for everyone, whatever is in it, and another one if it has vanished', async (context) => {
       const namespace = bench.namespace();
-      const many = await Promise.all([1, 2, 3].map(() => opened(namespace)));
+      const many = await Promise.all(Array.from({ length: 8 }, () => opened(namespace)));
       const isKnown = many[0]!.sink.identity !== undefined && !bench.harness.differs?.hasNoIdentity;
       context.skip(!isKnown, 'the sink does not know its store again');
-      const identities = await Promise.all(many.map((subject) => subject.identity()));
+      const ask = () => Promise.all(many.map((subject) => subject.identity()));
+      // Whoever has the first answer tells others, so it must stay.
+      const identities = [...(await ask()), ...(await ask())];
       expect(identities[0]).toMatch(/^.{8,100}$/);
       expect(new Set(identities).size).toBe(1);
       const [subject] = many as [Subject];

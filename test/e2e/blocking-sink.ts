@@ -1,7 +1,11 @@
 /** A sink whose store stands still: one of its calls blocks the thread forever. */
-import { openSync } from 'node:fs';
+import { openSync, writeSync } from 'node:fs';
 import { setting } from '../../src/settings/builders.ts';
 import { defineSink, type Sink, type StoredPoint, type WriteOutcome } from '../../src/sink/contract.ts';
+
+const STDERR = 2;
+/** What it says there when it blocks. */
+export const BLOCKED = 'the thread of the sink is blocked now';
 
 export default defineSink({
   kind: 'blocking',
@@ -14,6 +18,8 @@ export default defineSink({
   create({ call, pipe }): Sink {
     const blockIn = (name: string) => {
       if (name !== call) return;
+      // Past the thread's own stream, which would wait for the thread.
+      writeSync(STDERR, `${BLOCKED}\n`);
       // Like a hanging network drive, the opening of a pipe cannot be interrupted from inside the process.
       if (pipe !== undefined) openSync(pipe, 'r');
       else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);

@@ -116,6 +116,12 @@ test.each([
   const second = await start();
   await publish();
   await second.untilConfirmed(Date.now());
+  // What the checkpoint does not speak of yet is written again without a refill.
+  await eventually('the checkpoint has the receipt', async () => {
+    const bucket = await client.jetstream().views.kv('fanout-checkpoints');
+    const checkpoint = (await bucket.get(`${env.PIPELINE}.lake.0-1`))!.json<{ receipts?: object }>();
+    return Object.values(checkpoint.receipts ?? {}).some((time) => time > backedUpAt);
+  });
   expect(await sum()).toBe(2 * SAMPLES);
   expect(await metric('fanout_sink_refills_total')).toBe(0);
   await second.stop('SIGTERM');

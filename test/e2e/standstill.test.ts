@@ -9,6 +9,7 @@ import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { LIMIT_MS } from '../limits.ts';
+import { BLOCKED } from './blocking-sink.ts';
 import { endOf, sample, sendTraffic, WINDOWS } from './support.ts';
 
 const KIND = fileURLToPath(new URL('./blocking-sink.ts', import.meta.url));
@@ -136,7 +137,7 @@ test.concurrent('the first Ctrl-C says that a second one ends the service at onc
   const blocked = blocking(setting, 'write', 'JavaScript');
   const service = await startServiceProgram({ ...blocked, STOP_TIMEOUT: LONGER });
   await sendTraffic(setting, ['--count', '500', '--rate', '500']);
-  await sleep(2000);
+  await until(service, 'stderr', BLOCKED);
   service.child.kill('SIGINT');
   await until(service, 'stderr', 'press Ctrl-C again to end at once');
   await sleep(1000);
@@ -166,7 +167,7 @@ test.concurrent.for([
     await confirmWindows(setting);
     const blocked = blocking(setting, command === 'verify' ? 'read' : 'open', 'the system');
     const program = startProgram([command, ...given], { ...blocked, SINK_STILL_TIMEOUT: LONGER });
-    await sleep(6000);
+    await until(program, 'stderr', BLOCKED);
     expect(program.child.exitCode, JSON.stringify(program.output)).toBeNull();
     program.child.kill('SIGINT');
     await until(program, 'stderr', 'stopping; press Ctrl-C again to end at once');

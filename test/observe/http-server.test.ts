@@ -91,7 +91,9 @@ async function all(socket: Socket): Promise<string> {
 }
 
 async function answerTo(server: ServiceHttp, path: string): Promise<{ code: number; body: string }> {
-  const response = await fetch(`http://127.0.0.1:${server.port}${path}`);
+  // As a probe asks: a connection that waits for the next question may be closed in favour of a crowd.
+  const headers = { connection: 'close' };
+  const response = await fetch(`http://127.0.0.1:${server.port}${path}`, { headers });
   return { code: response.status, body: await response.text() };
 }
 

@@ -1,10 +1,10 @@
 /** What only ClickHouse does: it merges rows. And every exception and status that it, or a proxy before it, sends. */
 import type { RequestListener } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { COLUMNS } from '../../sinks/clickhouse/encode.ts';
+import { COLUMNS, KEY } from '../../sinks/clickhouse/encode.ts';
 import clickhouse from '../../sinks/clickhouse/sink.ts';
 import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
-import type { Sink } from '../../src/sink/contract.ts';
+import type { Sink, SinkLog } from '../../src/sink/contract.ts';
 import {
   differences,
   EVERYTHING,
@@ -21,12 +21,36 @@ const NEVER = new AbortController().signal;
 const DAY_MS = 86_400_000;
 const atEnd = endAfterEach();
 
-function sinkOf(url: string, table = 'points', keep?: number): Sink {
+function sinkOf(url: string, table = 'points', keep?: number, warn: SinkLog['warn'] = () => {}): Sink {
   const config = { url, database: 'default', table, user: 'fanout', password: 'secret', sketch: false, keep };
   expect(clickhouse.validate?.(config)).toEqual([]);
-  const sink = clickhouse.create(config, { id: 't', log: { info() {}, warn() {} } });
+  const sink = clickhouse.create(config, { id: 't', log: { info() {}, warn } });
   atEnd(() => sink.close());
   return sink;
+}
+
+/** An address of the server at which one statement that makes something waits until it is released. */
+async function startHeld(server: ClickHouse, held: number) {
+  const reached = Promise.withResolvers<void>();
+  const released = Promise.withResolvers<void>();
+  let statements = 0;
+  const url = await startStandIn(async (incoming, outgoing) => {
+    const body = Buffer.concat(await Array.fromAsync(incoming as AsyncIterable<Buffer>));
+    const makes = /^(CREATE|INSERT|ALTER) /.test(body.toString());
+    if (makes) statements += 1;
+    if (makes && statements === held) {
+      reached.resolve();
+      await released.promise;
+    }
+    const { authorization = '' } = incoming.headers;
+    const answer = await fetch(server.url + incoming.url, {
+      method: 'POST',
+      headers: { authorization },
+      body,
+    });
+    outgoing.writeHead(answer.status).end(await answer.text());
+  }, atEnd);
+  return { url, reached: reached.promise, release: () => released.resolve() };
 }
 
 describe('a real ClickHouse', () => {
@@ -106,6 +130,62 @@ describe('a real ClickHouse', () => {
     expect(error.message).toContain('its partitions depend on window_ms');
   });
 
+  /** As an older version or somebody else makes it. */
+  async function makeWithoutIdentity(table: string): Promise<void> {
+    await sinkOf(server.url, table).open(NEVER);
+    const made = await server.execute(`SHOW CREATE TABLE ${table} FORMAT TSVRaw`);
+    await server.execute(`DROP TABLE ${table}`);
+    await server.execute(made.replace(/,\s*fanout_store String ALIAS '[^']*'/, ''));
+  }
+
+  describe.each([
+    ['new', async () => {}],
+    ['old', makeWithoutIdentity],
+  ])('gives a table (%s) an identity that is never another one later', (age, prepare) => {
+    it.each([1, 2, 3, 4])('if statement %i of one sink waits until another sink has it', async (held) => {
+      const table = `held_${age}_${held}`;
+      await prepare(table);
+      const { url, reached, release } = await startHeld(server, held);
+      const slow = sinkOf(url, table);
+      const answer = slow.open(NEVER).then(() => slow.identity!(NEVER));
+      await Promise.race([answer, reached]);
+      const fast = sinkOf(server.url, table);
+      await fast.open(NEVER);
+      const first = await fast.identity!(NEVER);
+      expect(first).toMatch(/^[0-9a-f-]{36}$/);
+      release();
+      expect(await answer).toBe(first);
+      expect(await fast.identity!(NEVER)).toBe(first);
+    });
+
+    it('if many ask at once', async () => {
+      const table = `many_${age}`;
+      await prepare(table);
+      const identities = await Promise.all(
+        Array.from({ length: 20 }, async () => {
+          const sink = sinkOf(server.url, table);
+          await sink.open(NEVER);
+          return [await sink.identity!(NEVER), await sink.identity!(NEVER)];
+        }),
+      );
+      expect(new Set(identities.flat()).size).toBe(1);
+    });
+  });
+
+  it('keeps the identity that an older version gave the table', async () => {
+    await makeWithoutIdentity('aged');
+    const sink = sinkOf(server.url, 'aged');
+    await server.execute(
+      'CREATE TABLE aged_store (made UInt64, identity String) ENGINE = MergeTree ORDER BY made',
+    );
+    await server.execute("INSERT INTO aged_store VALUES (5, 'old'), (7, ''), (9, 'known'), (10, 'late')");
+    await sink.open(NEVER);
+    expect(await sink.identity!(NEVER)).toBe('known');
+    await server.execute('DROP TABLE aged');
+    await sink.open(NEVER);
+    expect(await sink.identity!(NEVER)).toMatch(/^[0-9a-f-]{36}$/);
+  });
+
   it('is refused if the table has another engine', async () => {
     const sink = sinkOf(server.url, 'others');
     await sink.open(NEVER);
@@ -168,6 +248,30 @@ describe('an answer', () => {
     await sink.open(NEVER);
     await sink.write({ points }, NEVER);
     expect(inserts).toEqual(['0']);
+  });
+
+  it('that refuses to name the table leaves it without an identity, and the log says what to run', async () => {
+    const said: string[] = [];
+    const url = await startStandIn(async (incoming, outgoing) => {
+      const body = Buffer.concat(await Array.fromAsync(incoming as AsyncIterable<Buffer>)).toString();
+      const columns = Object.entries(COLUMNS).map(([name, type]) => `${JSON.stringify({ name, type })}\n`);
+      const table = { engine: 'ReplacingMergeTree', sorting_key: KEY.join(', '), partition_key: '' };
+      if (body.startsWith('ALTER')) outgoing.writeHead(403).end('Code: 497. DB::Exception: Not enough');
+      else if (body.includes('default_expression')) outgoing.end();
+      else if (body.includes('_store')) outgoing.writeHead(404).end('Code: 60. DB::Exception: No table');
+      else if (body.includes('system.columns')) outgoing.end(columns.join(''));
+      else outgoing.end(body.includes('system.tables') ? JSON.stringify(table) : '');
+    }, atEnd);
+    const sink = sinkOf(url, 'points', undefined, (fields) => {
+      said.push(JSON.stringify(fields));
+    });
+    await sink.open(NEVER);
+    expect(await sink.identity!(NEVER)).toBeUndefined();
+    expect(said).toEqual([
+      expect.stringMatching(
+        /Run ALTER TABLE `points` ADD COLUMN fanout_store String ALIAS '[0-9a-f-]{36}' as/,
+      ),
+    ]);
   });
 
   it('may say when to try again', async () => {

@@ -2,7 +2,9 @@
  * What InfluxDB drops from a batch: a real 1.x with a limit on values per tag, and for what only 2 and QuestDB do a
  * double at the wire, which answers in the words of their documentation and sources (2.0, 2.7.12, QuestDB 9).
  */
+
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import influxdb from '../../sinks/influxdb/sink.ts';
 import type { Point } from '../../src/aggregate/point.ts';
@@ -293,42 +295,77 @@ describe('InfluxDB 2, beside writes', () => {
 });
 
 describe('identity', () => {
-  it('is the same for two that begin at once, also if the write of the one that was first is slow', async () => {
-    const stored: { identity: string; made: number }[] = [];
-    let release: (value?: unknown) => void = () => {};
-    const released = new Promise((resolve) => {
-      release = resolve;
-    });
+  it.each([
+    ['before', 100],
+    ['after', Number.POSITIVE_INFINITY],
+  ])(
+    'is the same for two that begin at once, also if the first one writes late: %s the other has its answer',
+    async (_, lateMs) => {
+      const stored = new Map<string, { made: number; sure: boolean | null }>();
+      let release: (value?: unknown) => void = () => {};
+      const released = new Promise((resolve) => {
+        release = resolve;
+      });
+      const url = await startStandIn(async (incoming, outgoing) => {
+        const body = Buffer.concat(await incoming.toArray()).toString();
+        const [, identity, made] = /^fanout_store,identity=(\S+) made=(\d+)i/.exec(body) ?? [];
+        if (identity !== undefined) {
+          writes += 1;
+          if (writes === 1) await released;
+          const sure = body.includes(',sure=true ') || (stored.get(identity)?.sure ?? null);
+          stored.set(identity, { made: Number(made), sure });
+          outgoing.writeHead(204).end();
+          return;
+        }
+        const series = [...stored].map(([identity, { made, sure }]) => ({
+          name: 'fanout_store',
+          tags: { identity },
+          columns: ['time', 'made', 'sure'],
+          values: [[4_102_444_800_000, made, sure]],
+        }));
+        outgoing.writeHead(200, { 'content-type': 'application/json' });
+        outgoing.end(`${JSON.stringify({ results: [{ statement_id: 0, series }] })}\n`);
+      }, atEnd);
+      let writes = 0;
+      const slow = sinkOf(url, v2).identity!(NEVER);
+      await expect.poll(() => writes).toBe(1);
+      const began = Date.now();
+      await expect.poll(() => Date.now()).toBeGreaterThan(began);
+      const other = sinkOf(url, v2);
+      const fast = other.identity!(NEVER);
+      await expect.poll(() => stored.size).toBe(1);
+      // At the latest then, or when the fast one has its answer.
+      const late = lateMs === Number.POSITIVE_INFINITY ? [] : [sleep(lateMs)];
+      await Promise.race([fast, ...late]);
+      release();
+      const known = await fast;
+      expect(await slow).toBe(known);
+      expect(await other.identity!(NEVER)).toBe(known);
+      expect(stored.size).toBe(2);
+    },
+  );
+
+  it('is, if another has only offered one, not known before it is sure', async () => {
+    const lines: string[] = [];
+    let sure: boolean | null = null;
     const url = await startStandIn(async (incoming, outgoing) => {
       const body = Buffer.concat(await incoming.toArray()).toString();
-      const [, identity, made] = /^fanout_store,identity=(\S+) made=(\d+)i/.exec(body) ?? [];
-      if (identity !== undefined) {
-        writes += 1;
-        if (writes === 1) await released;
-        stored.push({ identity, made: Number(made) });
+      if (body.startsWith('fanout_store')) {
+        lines.push(body);
+        sure = true;
         outgoing.writeHead(204).end();
         return;
       }
-      const series = stored.map(({ identity, made }) => ({
-        name: 'fanout_store',
-        tags: { identity },
-        columns: ['time', 'made'],
-        values: [[4_102_444_800_000, made]],
-      }));
+      const columns = ['time', 'made', 'sure'];
+      const values = [[4_102_444_800_000, 5, sure]];
+      const series = [{ name: 'fanout_store', tags: { identity: 'offered' }, columns, values }];
       outgoing.writeHead(200, { 'content-type': 'application/json' });
       outgoing.end(`${JSON.stringify({ results: [{ statement_id: 0, series }] })}\n`);
     }, atEnd);
-    let writes = 0;
-    const slow = sinkOf(url, v2).identity!(NEVER);
-    await expect.poll(() => writes).toBe(1);
-    const began = Date.now();
-    await expect.poll(() => Date.now()).toBeGreaterThan(began);
-    const fast = sinkOf(url, v2).identity!(NEVER);
-    await expect.poll(() => stored.length).toBe(1);
-    // At the latest now, or when the fast one has its answer.
-    await Promise.race([fast, new Promise((resolve) => setTimeout(resolve, 100))]);
-    release();
-    expect(await fast).toBe(await slow);
+    expect(await sinkOf(url, v2).identity!(NEVER)).toBe('offered');
+    expect(lines.map((line) => line.trim())).toEqual([
+      'fanout_store,identity=offered made=5i,sure=true 4102444800000',
+    ]);
   });
 });
 

@@ -24,7 +24,7 @@ export class CheckpointKeeper {
   onUnreadable: ((error: BusError | undefined) => void) | undefined;
   /**
    * Called before a checkpoint is saved. Resolves to what it may say of the store's receipts. `isFirst`: nothing was
-   * saved so far, so it must not wait for the store.
+   * saved so far.
    */
   receiptsFor: ((next: number, isFirst: boolean) => Promise<Checkpoint['receipts']>) | undefined;
   /** Called while a lane fills a store again, at most once per SAVE_INTERVAL_MS: it has the windows before `next`. */

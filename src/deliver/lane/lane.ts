@@ -426,9 +426,9 @@ export class Lane {
     this.#options.events.storeReplaced?.(older);
   }
 
-  /** Resolves to what the checkpoint at `next` may say. `isFirst`: it must not wait for the store. */
+  /** Resolves to what the checkpoint at `next` may say. The one where a sink begins must not wait for the store. */
   async #receiptsFor(next: number, isFirst: boolean): Promise<Checkpoint['receipts']> {
-    if (!isFirst) await this.#giveReceipt(next);
+    if (!isFirst || !this.#options.begins) await this.#giveReceipt(next);
     return this.#receipts?.claim(this.#isWholeTo(next));
   }
 

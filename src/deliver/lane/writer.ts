@@ -5,6 +5,7 @@
 import type { Point } from '../../aggregate/point.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
 import { BACKOFF_CAP_MS, Bell, backoffMs, type Clock } from '../../base/clock.ts';
+import { errorText } from '../../base/error-text.ts';
 import type {
   Rejection,
   RejectReason,
@@ -550,7 +551,7 @@ function waitOf(afterMs = 0): number {
 /** Returns what a sink has thrown, in words. */
 export function textOf(error: unknown): string {
   if (error instanceof SinkError) return withAdvice(error);
-  return error instanceof Error ? error.message : String(error);
+  return errorText(error);
 }
 
 function outcomeOfError(error: unknown): WriteOutcome {

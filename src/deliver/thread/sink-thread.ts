@@ -4,6 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { Point } from '../../aggregate/point.ts';
 import { SeriesObjects, SeriesRecords } from '../../aggregate/series-records.ts';
 import { ClosedWindow } from '../../aggregate/window.ts';
+import { errorText } from '../../base/error-text.ts';
 import { shrinkWhenSettled } from '../../base/garbage.ts';
 import { hideEnvironment } from '../../base/hidden-environment.ts';
 import { freeSharedMemory } from '../../base/shared-memory.ts';
@@ -238,7 +239,7 @@ function describe(error: unknown): ThrownError {
   if (error instanceof SinkError) {
     return { reason: error.reason, message: error.message, advice: error.advice };
   }
-  return { reason: undefined, message: error instanceof Error ? error.message : String(error), advice: '' };
+  return { reason: undefined, message: errorText(error), advice: '' };
 }
 
 hideEnvironment();

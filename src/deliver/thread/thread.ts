@@ -4,6 +4,7 @@ import { getHeapStatistics } from 'node:v8';
 import type { Worker } from 'node:worker_threads';
 import type { Point } from '../../aggregate/point.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
+import { errorText } from '../../base/error-text.ts';
 import { startThread } from '../../base/limited-thread.ts';
 import { ownModule } from '../../base/own-program.ts';
 import { threadEnded, threadStarted } from '../../base/process-end.ts';
@@ -97,9 +98,7 @@ export class Thread {
     this.#worker = startThread(ownModule('deliver/thread/sink-thread'), `sink ${data.id}`, data, limits);
     this.#worker.on('message', (message: FromThread) => this.#take(message, log));
     this.#worker.on('error', (thrown: unknown) => {
-      this.#ended = new Error(
-        `the thread of the sink failed: ${thrown instanceof Error ? thrown.message : String(thrown)}`,
-      );
+      this.#ended = new Error(`the thread of the sink failed: ${errorText(thrown)}`);
     });
     this.#worker.on('exit', () => {
       threadEnded(this);

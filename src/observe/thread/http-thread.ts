@@ -5,6 +5,7 @@
  */
 import type { AddressInfo } from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
+import { errorText } from '../../base/error-text.ts';
 import { addressesOf } from '../../base/every-address.ts';
 import { shrinkWhenSettled } from '../../base/garbage.ts';
 import { Heartbeat } from '../../base/heartbeat.ts';
@@ -72,5 +73,5 @@ try {
   post({ kind: 'listening', port: (server.address() as AddressInfo).port });
   shrinkWhenSettled();
 } catch (error) {
-  post({ kind: 'cannot_listen', reason: error instanceof Error ? error.message : String(error) });
+  post({ kind: 'cannot_listen', reason: errorText(error) });
 }

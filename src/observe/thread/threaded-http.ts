@@ -1,6 +1,7 @@
 /** The HTTP thread, as the main thread sees it. One that ends is replaced, so that the port never goes unanswered. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
+import { errorText } from '../../base/error-text.ts';
 import { startThread } from '../../base/limited-thread.ts';
 import { ownModule } from '../../base/own-program.ts';
 import type { HttpReply, ServiceCall } from '../http-routes.ts';
@@ -61,7 +62,7 @@ class HttpThread {
       else this.#take(message);
     });
     this.#worker.on('error', (error: unknown) => {
-      reason = error instanceof Error ? error.message : String(error);
+      reason = errorText(error);
     });
     this.#worker.on('exit', () => {
       this.#setEvents(false);

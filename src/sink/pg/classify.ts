@@ -1,4 +1,5 @@
 /** What an error means to the lane, whether of `pg`, the network or the server (its SQLSTATE). Pure. */
+import { errorText } from '../../base/error-text.ts';
 import { type RejectReason, SinkError } from '../contract.ts';
 import { PG_COLUMNS } from './arrays.ts';
 
@@ -171,6 +172,6 @@ function codeOf(error: unknown): string | undefined {
 /** Returns the message on one line. An AggregateError, for a host with several addresses, has no message of its own. */
 export function pgMessage(error: unknown): string {
   const first = error instanceof AggregateError && error.message === '' ? error.errors[0] : error;
-  const message = first instanceof Error ? first.message : String(first);
+  const message = errorText(first);
   return (message.split('\n')[0] ?? '').slice(0, MAX_MESSAGE_CHARACTERS);
 }
