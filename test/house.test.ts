@@ -199,27 +199,59 @@ describe('imports', () => {
   });
 
   test('help loads no package but commander: the work of a command is loaded when it runs', () => {
-    const byPath = new Map(sources.map((file) => [file.path, file]));
-    const reached = new Set<string>();
-    const packages = new Set<string>();
-    const builtIns = new Set<string>();
-    const walk = (path: string) => {
-      if (reached.has(path)) return;
-      reached.add(path);
-      for (const module of loadedWith(byPath.get(path)!)) {
-        if (isOurs(module)) walk(module);
-        else (module.startsWith('node:') ? builtIns : packages).add(module);
-      }
-    };
-    walk('src/main.ts');
-    expect([...packages]).toEqual(['commander']);
+    const { files: reached, builtIns, packages } = loadedFrom('src/main.ts');
+    expect(packages).toEqual(['commander']);
     // node:http alone takes as long to load as all that help needs.
-    expect([...builtIns].filter((module) => /^node:(https?|worker_threads)$/.test(module))).toEqual([]);
-    expect([...reached].filter((path) => /^src\/(bus|deliver|observe|service)\//.test(path))).toEqual([]);
+    expect(builtIns.filter((module) => /^node:(https?|worker_threads)$/.test(module))).toEqual([]);
+    expect(reached.filter((path) => /^src\/(bus|deliver|observe|service)\//.test(path))).toEqual([]);
     expect(reached).toContain('src/commands/run.ts');
     expect(reached).not.toContain('src/commands/work/run.ts');
   });
+
+  // Each thread has its own copy of all that it loads: TLS takes 0.5 MB, the settings of the service 0.6 MB.
+  test('a thread loads neither TLS nor the settings of the service', () => {
+    for (const thread of ['src/observe/thread/http-thread.ts', 'src/deliver/thread/sink-thread.ts']) {
+      const { files, builtIns } = loadedFrom(thread);
+      expect(files, thread).toContain('src/base/garbage.ts');
+      expect(
+        files.filter((path) => /core-settings|sink-config/.test(path)),
+        thread,
+      ).toEqual([]);
+      expect(
+        builtIns.filter((module) => /^node:(https|tls)$/.test(module)),
+        thread,
+      ).toEqual([]);
+    }
+    expect(loadedFrom('src/observe/thread/http-thread.ts').builtIns).not.toContain('node:crypto');
+  });
+
+  // The main thread asks what each sink is: the client of the store is for the thread that writes.
+  test.each(['dynamodb', 'postgres', 'redshift'])('the module of %s loads no package', (kind) => {
+    expect(loadedFrom(`sinks/${kind}/sink.ts`).packages).toEqual([]);
+  });
 });
+
+/** What loading a file loads: files of ours, and modules of Node.js and of packages. */
+function loadedFrom(path: string) {
+  const byPath = new Map(sources.map((file) => [file.path, file]));
+  const files = new Set<string>();
+  const others = new Set<string>();
+  const walk = (from: string) => {
+    if (files.has(from)) return;
+    files.add(from);
+    for (const module of loadedWith(byPath.get(from)!)) {
+      if (isOurs(module)) walk(module);
+      else others.add(module);
+    }
+  };
+  walk(path);
+  const isBuiltIn = (module: string) => module.startsWith('node:');
+  return {
+    files: [...files],
+    builtIns: [...others].filter(isBuiltIn),
+    packages: [...others].filter((module) => !isBuiltIn(module)),
+  };
+}
 
 /** What a file imports besides types, and not only when it calls `import()`. */
 function loadedWith({ path, text }: File): string[] {

@@ -3,20 +3,7 @@
  * one call, so the lane's concurrency is that of the store.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  BatchGetItemCommand,
-  BatchWriteItemCommand,
-  DeleteTableCommand,
-  DescribeTableCommand,
-  DynamoDBClient,
-  GetItemCommand,
-  PutItemCommand,
-  paginateListTables,
-  QueryCommand,
-  type QueryCommandInput,
-  ScanCommand,
-  type WriteRequest,
-} from '@aws-sdk/client-dynamodb';
+import type { DynamoDBClient, QueryCommandInput, WriteRequest } from '@aws-sdk/client-dynamodb';
 import {
   type AnswerRow,
   addUp,
@@ -60,6 +47,7 @@ import { HotSeries } from './hot-series.ts';
 import { Pace } from './pace.ts';
 import { onDemand } from './price.ts';
 import { queryRows } from './query.ts';
+import { sdk } from './sdk.ts';
 import { describe, ensureTable, identityOf, writeUnits } from './table.ts';
 
 /** The most items that BatchWriteItem takes. */
@@ -99,7 +87,7 @@ class DynamoDbSink implements Sink {
   #connect(): DynamoDBClient {
     const { region, endpoint } = this.#config;
     this.#client ??= resending(
-      new DynamoDBClient({
+      new (sdk().DynamoDBClient)({
         ...(region === undefined ? {} : { region }),
         ...(endpoint === undefined ? {} : { endpoint }),
         maxAttempts: 1,
@@ -189,7 +177,7 @@ class DynamoDbSink implements Sink {
   }
 
   async #send(requests: WriteRequest[], signal: AbortSignal): Promise<WriteRequest[]> {
-    const command = new BatchWriteItemCommand({ RequestItems: { [this.#config.table]: requests } });
+    const command = new (sdk().BatchWriteItemCommand)({ RequestItems: { [this.#config.table]: requests } });
     const answer = await this.#connect().send(command, { abortSignal: signal });
     return Object.values(answer.UnprocessedItems ?? {}).flat();
   }
@@ -211,7 +199,7 @@ class DynamoDbSink implements Sink {
   }
 
   async #scan(from: string, to: string, start: Item | undefined, signal: AbortSignal) {
-    const command = new ScanCommand({
+    const command = new (sdk().ScanCommand)({
       TableName: this.#config.table,
       ConsistentRead: true,
       FilterExpression: 'sk >= :from AND sk < :to',
@@ -239,7 +227,7 @@ class DynamoDbSink implements Sink {
 
   async #get(keys: Item[], signal: AbortSignal): Promise<StoredPoint[]> {
     const { table } = this.#config;
-    const command = new BatchGetItemCommand({
+    const command = new (sdk().BatchGetItemCommand)({
       RequestItems: { [table]: { Keys: keys, ConsistentRead: true } },
     });
     try {
@@ -291,7 +279,7 @@ class DynamoDbSink implements Sink {
     try {
       if ((await describe(this.#connect(), table, signal)) !== undefined) throw alreadyThere(table);
       await this.open(signal);
-      await this.#connect().send(new PutItemCommand({ TableName: table, Item: TRIAL_ITEM }), {
+      await this.#connect().send(new (sdk().PutItemCommand)({ TableName: table, Item: TRIAL_ITEM }), {
         abortSignal: signal,
       });
     } catch (error) {
@@ -305,9 +293,9 @@ class DynamoDbSink implements Sink {
     try {
       const client = this.#connect();
       if ((await describe(client, table, signal)) === undefined) return;
-      const get = new GetItemCommand({ TableName: table, Key: TRIAL_ITEM, ConsistentRead: true });
+      const get = new (sdk().GetItemCommand)({ TableName: table, Key: TRIAL_ITEM, ConsistentRead: true });
       if ((await client.send(get, { abortSignal: signal })).Item === undefined) throw notClaimed(table);
-      await client.send(new DeleteTableCommand({ TableName: table }), { abortSignal: signal });
+      await client.send(new (sdk().DeleteTableCommand)({ TableName: table }), { abortSignal: signal });
     } catch (error) {
       throw sinkError(error, signal);
     }
@@ -316,7 +304,7 @@ class DynamoDbSink implements Sink {
   async trials(signal: AbortSignal): Promise<readonly string[]> {
     const found: string[] = [];
     try {
-      for await (const { TableNames = [] } of paginateListTables(
+      for await (const { TableNames = [] } of sdk().paginateListTables(
         { client: this.#connect() },
         {},
         { abortSignal: signal },
@@ -348,7 +336,7 @@ class DynamoDbSink implements Sink {
     const items: Item[] = [];
     let next: Item | undefined;
     do {
-      const command = new QueryCommand({
+      const command = new (sdk().QueryCommand)({
         ...some,
         TableName: this.#config.table,
         KeyConditionExpression: 'pk = :pk AND sk BETWEEN :from AND :to',
@@ -381,7 +369,7 @@ class DynamoDbSink implements Sink {
   /** Resolves to the size some hours ago: DynamoDB counts only from time to time. */
   async storage(signal: AbortSignal): Promise<number | undefined> {
     try {
-      const command = new DescribeTableCommand({ TableName: this.#config.table });
+      const command = new (sdk().DescribeTableCommand)({ TableName: this.#config.table });
       const { Table } = await this.#connect().send(command, { abortSignal: signal });
       // DynamoDB has not counted yet.
       return Table?.TableSizeBytes === 0 ? undefined : Table?.TableSizeBytes;

@@ -1,13 +1,6 @@
 /** Creates the table, waits for it, checks it, and turns on its time to live. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  CreateTableCommand,
-  DescribeTableCommand,
-  DescribeTimeToLiveCommand,
-  type DynamoDBClient,
-  type TableDescription,
-  UpdateTimeToLiveCommand,
-} from '@aws-sdk/client-dynamodb';
+import type { DynamoDBClient, TableDescription } from '@aws-sdk/client-dynamodb';
 import {
   awsErrorName,
   makeMissing,
@@ -17,6 +10,7 @@ import {
 } from '../../src/sink/index.ts';
 import { ADVICE } from './classify.ts';
 import type { Config } from './config.ts';
+import { sdk } from './sdk.ts';
 
 const ACTIVE_POLL_MS = 250;
 const ACTIVE_TIMEOUT_MS = 120_000;
@@ -73,7 +67,9 @@ export async function describe(
   signal: AbortSignal,
 ): Promise<TableDescription | undefined> {
   try {
-    const answer = await client.send(new DescribeTableCommand({ TableName: table }), { abortSignal: signal });
+    const answer = await client.send(new (sdk().DescribeTableCommand)({ TableName: table }), {
+      abortSignal: signal,
+    });
     return answer.Table;
   } catch (error) {
     if (awsErrorName(error) === 'ResourceNotFoundException') return undefined;
@@ -87,7 +83,7 @@ async function createTable(
   warmWrites: number | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  const command = new CreateTableCommand({
+  const command = new (sdk().CreateTableCommand)({
     TableName: table,
     BillingMode: 'PAY_PER_REQUEST',
     AttributeDefinitions: [
@@ -133,9 +129,12 @@ async function enableTimeToLive(
   const TimeToLiveSpecification = { Enabled: true, AttributeName: 'expires_at' };
   const options = { abortSignal: signal };
   try {
-    const found = await client.send(new DescribeTimeToLiveCommand({ TableName: table }), options);
+    const found = await client.send(new (sdk().DescribeTimeToLiveCommand)({ TableName: table }), options);
     if (found.TimeToLiveDescription?.TimeToLiveStatus?.startsWith('ENABL')) return;
-    await client.send(new UpdateTimeToLiveCommand({ TableName: table, TimeToLiveSpecification }), options);
+    await client.send(
+      new (sdk().UpdateTimeToLiveCommand)({ TableName: table, TimeToLiveSpecification }),
+      options,
+    );
   } catch (error) {
     if (!NO_TIME_TO_LIVE.has(awsErrorName(error))) throw error;
     log.warn({ table, error: awsErrorName(error) }, 'could not turn on time to live on expires_at');

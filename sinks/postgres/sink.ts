@@ -3,7 +3,6 @@
  * that takes an array for each column, and overwrites the rows whose keys the table has. Nothing is kept in a session,
  * so a pooler may give every transaction another one.
  */
-import pg from 'pg';
 import {
   type AnswerRow,
   alreadyThere,
@@ -63,7 +62,7 @@ import {
   writeInParts,
 } from '../../src/sink/index.ts';
 import { type PostgresConfig, settings, validate } from './config.ts';
-import { CopyQuery } from './copy-query.ts';
+import { copyQuery } from './copy-query.ts';
 import {
   copyInto,
   deleteKeys,
@@ -83,6 +82,7 @@ import {
 } from './encode.ts';
 import { Partitions } from './partitioned.ts';
 import { dropChunks } from './partitions.ts';
+import { loadPg } from './pg.ts';
 import { Schema, type Shape } from './schema.ts';
 
 const LIMITS = { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 2 };
@@ -131,7 +131,7 @@ class PostgresSink implements Sink {
     this.#log = log;
     this.#readOnly = readOnly;
     this.#timeoutMs = statementTimeout(timeoutMs);
-    this.#connections = new PgConnections(pg.Client, config);
+    this.#connections = new PgConnections(loadPg().Client, config);
     this.#order = new WriteOrder(config.table, this.#timeoutMs);
   }
 
@@ -225,10 +225,7 @@ class PostgresSink implements Sink {
     if (partition === 'hypertable' || Date.now() < this.#copyAgainAt) return undefined;
     const write = async ([held]: readonly PgRow[]) => {
       if (held !== undefined) return await this.#upsert(connection, points);
-      const copy = new CopyQuery(
-        `${copyInto(table, sketch)};\nCOMMIT`,
-        copyRows(points, hasLongWindows, sketch),
-      );
+      const copy = copyQuery(`${copyInto(table, sketch)};\nCOMMIT`, copyRows(points, hasLongWindows, sketch));
       try {
         const [copied] = await connection.send(copy);
         return copied?.rowCount;

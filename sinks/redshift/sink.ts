@@ -2,7 +2,6 @@
  * Amazon Redshift or PostgreSQL, over the PostgreSQL protocol. Redshift enforces no keys, so a batch is staged in a
  * temporary table and then, under a lock, replaces by key what the table holds.
  */
-import pg from 'pg';
 import {
   type AnswerRow,
   type Batch,
@@ -77,6 +76,7 @@ import {
   selectSize,
   toRow,
 } from './encode.ts';
+import { loadPg } from './pg.ts';
 import { S3Stage } from './s3.ts';
 import { makeSignIn } from './sign-in.ts';
 
@@ -137,7 +137,7 @@ class RedshiftSink implements Sink {
     this.#readOnly = readOnly;
     this.#table = config.table;
     this.#timeoutMs = statementTimeout(timeoutMs);
-    this.#connections = new PgConnections(pg.Client, config, makeSignIn(config));
+    this.#connections = new PgConnections(loadPg().Client, config, makeSignIn(config));
     this.#order = new WriteOrder(config.table, this.#timeoutMs);
     const { s3, region, sketch } = config;
     this.#s3 = s3 && new S3Stage(s3, region, sketch, log);

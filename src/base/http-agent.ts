@@ -9,7 +9,7 @@
 import type { Agent } from 'node:http';
 import type { Agent as SecureAgent } from 'node:https';
 import { isIPv4, isIPv6 } from 'node:net';
-import { http, https } from './node-http.ts';
+import { http, loadHttps } from './node-http.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -30,7 +30,7 @@ export function makeAgent(
   // A tunnel stays.
   const keepAlive = isSecure || proxyEnv?.http_proxy === undefined;
   const options = { keepAlive, maxSockets, ...(proxyEnv && { proxyEnv }) };
-  return isSecure ? new https.Agent(options) : new http.Agent(options);
+  return isSecure ? new (loadHttps().Agent)(options) : new http.Agent(options);
 }
 
 /** Both agents, as the AWS SDK takes them. */

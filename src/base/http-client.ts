@@ -1,7 +1,7 @@
 /** HTTP to our own service on any port: `fetch` refuses some that HTTP_PORT may name, such as 6000 and 10080. */
 import type { IncomingMessage, RequestOptions } from 'node:http';
 import { text } from 'node:stream/consumers';
-import { http, https } from './node-http.ts';
+import { http, loadHttps } from './node-http.ts';
 
 export interface Asking {
   readonly method?: 'GET' | 'POST';
@@ -24,7 +24,7 @@ export function openRequest(
   body?: string | Uint8Array,
 ): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-  const { request } = new URL(url).protocol === 'https:' ? https : http;
+  const { request } = new URL(url).protocol === 'https:' ? loadHttps() : http;
   const outgoing = request(url, options);
   outgoing.on('response', resolve);
   // Once there is an answer, reading its body reports the error.

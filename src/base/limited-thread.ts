@@ -14,6 +14,8 @@ export function startThread(url: URL, name: string, workerData: unknown, { young
   // The process is started with bounds for the heap of its main thread, which V8 prefers to those of any thread.
   // Without them, the limits below count; the heap of the main thread, which exists, stays as it is.
   for (const bound of ['--max-semi-space-size=0', '--max-old-space-size=0']) setFlagsFromString(bound);
+  // For `collectGarbage`, in the thread.
+  setFlagsFromString('--expose-gc');
   return new Worker(url, {
     workerData,
     name,

@@ -3,4 +3,8 @@
  * client for fetch and web sockets: 4 MB in each thread, and as long as all else that a thread needs to start.
  */
 export const http = process.getBuiltinModule('node:http');
-export const https = process.getBuiltinModule('node:https');
+
+/** Only who speaks HTTPS loads TLS, 0.5 MB in each thread. */
+export function loadHttps() {
+  return process.getBuiltinModule('node:https');
+}

@@ -1,7 +1,5 @@
 /** Turns the SINK_* variables into the enabled sinks, each with its module. */
 
-import { isAbsolute, resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { DEFAULT_SINK, SINKS } from '../../sinks/index.ts';
 import { nearest } from '../base/edit-distance.ts';
 import { parseStart, type StartSetting } from '../base/time-text.ts';
@@ -21,6 +19,7 @@ import { maskerOf } from '../sink/masked-sink.ts';
 import { parseWindow } from './core-settings.ts';
 import { meantToName, meantVariable } from './misspelled.ts';
 import { rules } from './rule-setting.ts';
+import { importSinkModule, isOurs } from './sink-module.ts';
 
 /** The settings of every sink, whatever its kind. */
 export const SINK_SETTINGS = {
@@ -152,12 +151,9 @@ function noSuchKind(id: string, kind: string | undefined, failure: string): Sett
 
 /** Resolves to the module, or to a text that says what is wrong with it. */
 export async function loadModule(kind: string): Promise<SinkModule | string> {
-  const known = Object.hasOwn(SINKS, kind) ? SINKS[kind] : undefined;
-  if (known) return await known();
-  const isPath = kind.startsWith('.') || isAbsolute(kind);
+  if (isOurs(kind)) return await importSinkModule(kind);
   try {
-    const loaded = await import(isPath ? pathToFileURL(resolve(kind)).href : kind);
-    const module: unknown = loaded.default;
+    const module: unknown = await importSinkModule(kind);
     if (!isSinkModule(module)) return 'its default export has no create, settings and limits';
     const taken = settingsTaken(module);
     if (taken.length > 0)

@@ -1,6 +1,5 @@
 /** Writes profiles of this process, on request, to files that only its user can read. */
 import { closeSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync, writeSync } from 'node:fs';
-import { Session } from 'node:inspector/promises';
 import { join } from 'node:path';
 import type { Clock } from '../base/clock.ts';
 import { Masker } from '../settings/masker.ts';
@@ -26,6 +25,7 @@ export async function profileCpu(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
+  const { Session } = await import('node:inspector/promises');
   const session = new Session();
   session.connect();
   try {
@@ -45,6 +45,7 @@ export async function profileCpu(
  * `secrets`, which are masked. Returns the size in bytes.
  */
 export async function snapshotHeap(path: string, secrets: readonly string[]): Promise<number> {
+  const { Session } = await import('node:inspector/promises');
   const session = new Session();
   session.connect();
   const file = openSync(path, 'wx', 0o600);

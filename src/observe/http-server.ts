@@ -17,7 +17,7 @@ import {
   type ServiceRequest,
   textReply,
 } from './http-routes.ts';
-import { loadPage } from './page.ts';
+import { loadPage, type WebPage } from './page.ts';
 import { SharedRendering } from './shared-rendering.ts';
 import type { Status } from './status.ts';
 import { WAIT_LIMITS, type WaitLimits } from './thread/messages.ts';
@@ -76,12 +76,14 @@ export interface ServiceHttp {
 export async function serveHttp(options: HttpOptions): Promise<ServiceHttp> {
   const { host, port, allowedHosts, heartbeat, events, control, replaced } = options;
   const answer = answersOf(options);
+  const page = loadPage();
   heartbeat.beat();
   const thread = await ThreadedHttp.start(
     {
       host,
       port,
       allowedHosts,
+      page,
       maxBodyBytes: control?.maxBodyBytes,
       waitLimits: options.waitLimits ?? WAIT_LIMITS,
       heartbeat: heartbeat.memory,
@@ -93,7 +95,7 @@ export async function serveHttp(options: HttpOptions): Promise<ServiceHttp> {
     port: thread.port,
     failed: thread.failed,
     async listenOn(path) {
-      const server = makeSocketServer(options, answer);
+      const server = makeSocketServer(options, page, answer);
       await listenPrivately(server, path);
       sockets.push(server);
     },
@@ -104,13 +106,13 @@ export async function serveHttp(options: HttpOptions): Promise<ServiceHttp> {
 }
 
 /** The server of the control socket, on the main thread. If it answers, the main thread does not stand still. */
-function makeSocketServer(options: HttpOptions, answer: Answer) {
+function makeSocketServer(options: HttpOptions, page: WebPage, answer: Answer) {
   const { host, allowedHosts, clock, events, control } = options;
   return makeServer({
     routing: {
       entrance: 'socket',
       hosts: new AllowedHosts(host, allowedHosts),
-      page: loadPage(),
+      page,
       hasControl: control !== undefined,
       stillMs: () => 0,
       now: clock.now,

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
+import { startThread } from '../../src/base/limited-thread.ts';
 import { TEST_LIMIT_MS } from '../limits.ts';
 
 const URL_OF_MODULE = new URL('../../src/base/garbage.ts', import.meta.url).href;
@@ -26,4 +27,20 @@ function thread(): Worker {
 test('a thread that has settled gives back what it needed to start', { timeout: TEST_LIMIT_MS }, async () => {
   const [said] = await once(thread(), 'message');
   expect(said).toEqual({ isCollected: true });
+});
+
+test('a thread of ours needs no context of V8 for that but its own', { timeout: TEST_LIMIT_MS }, async () => {
+  const code = `
+    import { parentPort } from 'node:worker_threads';
+    import { getHeapStatistics } from 'node:v8';
+    import { collectGarbage } from '${URL_OF_MODULE}';
+    const garbage = new WeakRef({});
+    await new Promise((resolve) => setTimeout(resolve));
+    collectGarbage();
+    const isCollected = garbage.deref() === undefined;
+    parentPort.postMessage({ isCollected, contexts: getHeapStatistics().number_of_native_contexts });`;
+  const url = new URL(`data:text/javascript,${encodeURIComponent(code)}`);
+  const worker = startThread(url, 'test', undefined, { young: 4, old: 64 });
+  const [said] = await once(worker, 'message');
+  expect(said).toEqual({ isCollected: true, contexts: 1 });
 });

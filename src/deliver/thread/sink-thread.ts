@@ -8,7 +8,7 @@ import { errorText } from '../../base/error-text.ts';
 import { shrinkWhenSettled } from '../../base/garbage.ts';
 import { hideEnvironment } from '../../base/hidden-environment.ts';
 import { freeSharedMemory } from '../../base/shared-memory.ts';
-import { loadModule } from '../../config/sink-config.ts';
+import { importSinkModule } from '../../config/sink-module.ts';
 import {
   type Sink,
   SinkError,
@@ -244,8 +244,8 @@ function describe(error: unknown): ThrownError {
 
 hideEnvironment();
 const { kind, ...described } = workerData as ThreadData;
-const module = await loadModule(kind);
-if (typeof module === 'string') throw new Error(module);
+// Whoever started the thread has checked it.
+const module = await importSinkModule(kind);
 const log = {
   info: (fields: object, message: string) => send({ kind: 'log', level: 'info', fields, message }),
   warn: (fields: object, message: string) => send({ kind: 'log', level: 'warn', fields, message }),

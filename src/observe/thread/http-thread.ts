@@ -13,14 +13,14 @@ import { hideEnvironment } from '../../base/hidden-environment.ts';
 import { Audience } from '../audience.ts';
 import { AllowedHosts } from '../http-hosts.ts';
 import { listenOnFirst, makeServer } from '../http-listener.ts';
-import { loadPage } from '../page.ts';
 import { MainThread } from './main-thread.ts';
 import type { FromHttpThread, HttpThreadData, ToHttpThread } from './messages.ts';
 
 hideEnvironment();
 // Node.js makes an error whenever a peer leaves before its answer. The stack would take longer than the answer.
 Error.stackTraceLimit = 0;
-const { host, port, allowedHosts, maxBodyBytes, waitLimits, heartbeat, taken } = workerData as HttpThreadData;
+const { host, port, allowedHosts, page, maxBodyBytes, waitLimits, heartbeat, taken } =
+  workerData as HttpThreadData;
 const mainHeartbeat = new Heartbeat(heartbeat);
 const stillMs = () => mainHeartbeat.silentMs;
 const now = Date.now;
@@ -44,7 +44,7 @@ const server = makeServer({
   routing: {
     entrance: 'tcp',
     hosts: new AllowedHosts(host, allowedHosts),
-    page: loadPage(),
+    page,
     hasControl: maxBodyBytes !== undefined,
     stillMs,
     now,

@@ -1,5 +1,6 @@
 /** The messages between the HTTP thread and the main thread. */
 import type { HttpReply, ServiceCall } from '../http-routes.ts';
+import type { WebPage } from '../page.ts';
 
 /** How long a request waits for the main thread, in milliseconds. */
 export interface WaitLimits {
@@ -16,6 +17,7 @@ export interface HttpThreadData {
   readonly port: number;
   /** HTTP_ALLOWED_HOSTS. */
   readonly allowedHosts: ReadonlySet<string> | undefined;
+  readonly page: WebPage;
   /** Of a request to control; undefined if control is off. */
   readonly maxBodyBytes: number | undefined;
   readonly waitLimits: WaitLimits;
