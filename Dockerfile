@@ -34,7 +34,7 @@ ENV NODE_ENV=production
 ENV NODE_OPTIONS="--max-semi-space-size=2 --max-old-space-size=512 --no-node-snapshot"
 # Blocks of this size, such as what a socket is read into, go back to the system when they are free, instead of leaving
 # holes: docs/sizing.md.
-ENV MALLOC_MMAP_THRESHOLD_=65536
+ENV MALLOC_MMAP_THRESHOLD_=8192
 # What one thread has freed, others may use.
 ENV MALLOC_ARENA_MAX=2
 RUN install -d -o 1000 -g 1000 /data \
