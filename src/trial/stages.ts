@@ -167,7 +167,7 @@ export function priceOf(
   const usage = { pointsPerSecond, bytesPerSecond: pointsPerSecond * bytesPerPoint };
   const perRow = result.room?.bytesPerRow ?? undefined;
   const storedBytes = perRow === undefined ? undefined : perRow * pointsPerSecond * SECONDS_PER_MONTH;
-  const month = price.estimate(config.prices, { ...usage, storedBytes });
+  const month = price.estimate(config.prices, { ...usage, storedBytes, storedWhen: 'after a month' });
   const written = price.estimate(config.prices, { ...usage, storedBytes: 0 });
   if (month.usdPerMonth === null) return { ...none, assumption: month.assumption };
   const rates = result.questions.flatMap(({ asked }) =>

@@ -281,6 +281,14 @@ function toJson(result: Result): object {
   };
 }
 
+/** What a broken connection means: only if the stream cannot be asked, nobody knows more than this. */
+function brokenText({ progress, unstored }: Result): string {
+  const { unconfirmed } = progress;
+  const lacks = unconfirmed > 0 ? `: the server did not confirm ${grouped(unconfirmed)} messages` : '';
+  const may = unconfirmed > 0 ? '; they, and more, may be lost' : ', so messages may be lost';
+  return `the connection broke${lacks}${unstored.messages === undefined ? may : ''}`;
+}
+
 function toText(result: Result): string[] {
   const { options, progress, disconnects, refusals, totals, unstored, acks, truth, differences } = result;
   const rate = grouped(ratePerSecond(progress));
@@ -293,11 +301,7 @@ function toText(result: Result): string[] {
     `sent ${grouped(progress.messages)} messages (${bytes(progress.bytes)}) to ${options.subject} in ${seconds} s: ${rate}/s`,
     renderTable(['type', 'series', 'samples', 'sum'], types),
     `of these, late: ${grouped(totals.late)}, ahead: ${grouped(totals.ahead)}`,
-    ...(disconnects > 0 || progress.unconfirmed > 0
-      ? [
-          `the connection broke: ${grouped(progress.unconfirmed)} messages unconfirmed; they, and more, may be lost`,
-        ]
-      : []),
+    ...(disconnects > 0 || progress.unconfirmed > 0 ? [brokenText(result)] : []),
     ...(refusals > 0
       ? [`the bus denied permission: ${grouped(refusals)} refusals; refused messages did not arrive`]
       : []),

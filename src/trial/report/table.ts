@@ -8,7 +8,7 @@ import {
   perSecond,
   seconds,
 } from '../../base/number-format.ts';
-import type { AskedResult, StoreResult, TrialResult } from '../result.ts';
+import { type AskedResult, MISSED_AFTER_MS, type StoreResult, type TrialResult } from '../result.ts';
 import { askedQuestions, hotRunOf, VERDICT_CLIENTS } from '../verdict.ts';
 
 export interface ReportCell {
@@ -229,6 +229,21 @@ export function timesOf(trial: TrialResult): ReportGroup[] {
   });
 }
 
+/** A missed window took at least this long. */
+export function waited(ms: number): string {
+  return ms >= MISSED_AFTER_MS ? `> ${milliseconds(MISSED_AFTER_MS)}` : milliseconds(ms);
+}
+
+function missedRow(all: readonly StoreResult['freshness'][]): ReportRow {
+  return {
+    what: `windows not returned within ${milliseconds(MISSED_AFTER_MS)}`,
+    cells: all.map((one): ReportCell => {
+      if (one === null) return NOTHING;
+      return { text: `${one.missed} of ${one.windows}`, note: '', tone: one.missed > 0 ? 'bad' : 'plain' };
+    }),
+  };
+}
+
 function freshnessGroup(stores: readonly StoreResult[]): ReportGroup {
   const all = stores.map(({ freshness }) => freshness);
   return {
@@ -244,14 +259,15 @@ function freshnessGroup(stores: readonly StoreResult[]): ReportGroup {
         'returned by a query, p50',
         'lower',
         all.map((one) => one?.returned.p50),
-        milliseconds,
+        waited,
       ),
       row(
         'returned by a query, p95',
         'lower',
         all.map((one) => one?.returned.p95),
-        milliseconds,
+        waited,
       ),
+      ...(all.some((one) => one && one.missed > 0) ? [missedRow(all)] : []),
     ],
   };
 }
