@@ -103,7 +103,7 @@ function questionsVerdict(trial: TrialResult): Sentence[] {
   const about =
     shared === all
       ? ''
-      : ` (${shared} of ${all}: those that ${others.length === 1 ? 'both' : 'all'} answered)`;
+      : ` (${shared} of ${all}: those that ${others.length === 1 ? 'both' : 'all'} answered rightly)`;
   const text = `On this traffic ${best.store.id} answers the usual questions${about} ${inWords(ratios)}.`;
   return [{ text, tone: 'good' }];
 }
@@ -175,7 +175,8 @@ function freshnessVerdict({ stores }: TrialResult): Sentence[] {
   const isSame = worst.freshness.returned.p95 < SAME * best.freshness.returned.p95;
   const both = isSame ? shown(best) : `${shown(best)}, and ${shown(worst)}`;
   const waited = `of which ${seconds(best.freshness.lateness / 1000)} are LATENESS`;
-  const text = `95 % of windows can be asked for within ${both} after their end, ${waited}.`;
+  const windows = Math.max(...whole.map(({ freshness }) => freshness.windows));
+  const text = `95 % of ${windows} windows can be asked for within ${both} after their end, ${waited}.`;
   return [...sentences, { text, tone: 'plain' }];
 }
 

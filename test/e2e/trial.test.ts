@@ -144,9 +144,13 @@ test('finds the truth, names the store that was made wrong by hand, and leaves n
   expect(new Set(asked(of('nothing')))).toEqual(new Set(['not_asked']));
   expect(of('nothing').proof).toBeNull();
   expect(of('nothing').remarks).toContain(ALL_NAMES);
+  // Said once, and not beside each question.
+  const mute = 'this kind of sink answers no questions';
+  expect(of('nothing').remarks).toContain(`not asked: ${mute}`);
 
   const html = readFileSync(report, 'utf8');
   expect(html).toContain(`nothing: ${ALL_NAMES}.`);
+  expect(html.split(mute)).toHaveLength(2);
   expect(html).toContain(`wrong answers ${sums.length} questions wrongly`);
   expect(html + stdout + stderr).not.toContain(postgres.password);
   expect(await trialTables()).toEqual([]);

@@ -26,7 +26,7 @@ describe('the verdict', () => {
       'one costs 37.5 % less than two (50.00 USD and 80.00 USD a month at 5,000 points/s).',
       'two cannot keep up above 3,000 points/s: this traffic has 5,000 points/s.',
       'Of points a second, one takes 20,000 (4 times its rate).',
-      '95 % of windows can be asked for within 2 s in one after their end, of which 2 s are LATENESS.',
+      '95 % of 10 windows can be asked for within 2 s in one after their end, of which 2 s are LATENESS.',
       'A row takes 90 B in one, as much in two.',
       'Proved row by row: one and two hold the same 1,000 rows as the stream.',
     ]);
@@ -40,10 +40,10 @@ describe('the verdict', () => {
     };
     // It says of how many questions it speaks.
     expect(texts(one, slowElsewhere)[0]).toBe(
-      'On this traffic two answers the usual questions (1 of 4: those that both answered) 2 times as fast as one.',
+      'On this traffic two answers the usual questions (1 of 4: those that both answered rightly) 2 times as fast as one.',
     );
     const three = storeResult({ id: 'three', ms: 4 });
-    expect(texts(one, slowElsewhere, three)[0]).toContain('(1 of 4: those that all answered)');
+    expect(texts(one, slowElsewhere, three)[0]).toContain('(1 of 4: those that all answered rightly)');
     const nothingShared = { ...two, questions: [wrong(first.id), two.questions[1]!] };
     const other = { ...one, questions: [one.questions[0]!, wrong(second.id)] };
     expect(texts(other, nothingShared).join()).not.toContain('usual questions');
@@ -105,7 +105,7 @@ describe('the verdict', () => {
     const said = texts(one, lost);
     expect(said).toContain('two did not return all rows of 3 of 20 windows within 30 s.');
     expect(said.find((text) => text.startsWith('95 %'))).toBe(
-      '95 % of windows can be asked for within 2 s in one after their end, of which 2 s are LATENESS.',
+      '95 % of 10 windows can be asked for within 2 s in one after their end, of which 2 s are LATENESS.',
     );
     expect(texts(lost).join()).not.toContain('95 %');
   });

@@ -82,7 +82,7 @@ function facts({ stores, machine, program, traffic, command, settings, ...trial 
     .map(([term, text]) => `<div>${element('dt', term)}${element('dd', text)}</div>`)
     .join('\n');
   const variables = Object.entries(settings).map(([name, value]) => `${name}=${value}`);
-  const again = `<p class="quiet">To run it again on the same windows, while the stream holds them: <code>${escaped([...variables, command].join(' '))}</code></p>`;
+  const again = `<p class="quiet again">To run it again on the same windows, while the stream holds them: <code>${escaped([...variables, command].join(' '))}</code></p>`;
   return `<dl class="facts">${list}</dl>\n${again}`;
 }
 

@@ -168,9 +168,11 @@ export function withoutTime(asked: AskedResult | undefined): ReportCell | undefi
     case 'failed':
       return { text: `no answer: ${asked.why}`, note: '', tone: 'plain' };
     case 'not_asked':
-      return { text: 'not asked', note: asked.why, tone: 'plain' };
-    default:
+    case undefined:
+      // Its remarks say why.
       return { ...NOTHING, text: 'not asked' };
+    default:
+      return asked satisfies never;
   }
 }
 
@@ -247,7 +249,7 @@ function missedRow(all: readonly StoreResult['freshness'][]): ReportRow {
 function freshnessGroup(stores: readonly StoreResult[]): ReportGroup {
   const all = stores.map(({ freshness }) => freshness);
   return {
-    title: 'Freshness: after the end of a window and LATENESS',
+    title: `Freshness: after the end of a window and LATENESS, of ${Math.max(...all.map((one) => one?.windows ?? 0))} windows`,
     rows: [
       row(
         'acknowledged, p95',
