@@ -1,7 +1,7 @@
 /** What a trial knows of one store so far, and the tables that it made there. */
 import type { SinkConfig } from '../config/sink-config.ts';
 import type { Environment } from '../settings/setting.ts';
-import { limitsOf, type SinkLimits } from '../sink/contract.ts';
+import { limitsOf, readBackOf, type SinkLimits } from '../sink/contract.ts';
 import {
   type Backfill,
   type Freshness,
@@ -45,6 +45,7 @@ export class TrialStore {
       id: config.id,
       kind: config.kind,
       version: null,
+      isReadable: readBackOf(config.module, config.values) !== 'none',
       endpoint,
       ingest: null as Ingest | null,
       backfill: null as Backfill | null,

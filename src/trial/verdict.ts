@@ -141,7 +141,7 @@ export function capacityOf({ ingest, backfill }: StoreResult): number | undefine
 function capacityVerdict({ stores, traffic }: TrialResult): Sentence[] {
   const able = stores.flatMap((store) => {
     const capacity = capacityOf(store);
-    return capacity === undefined ? [] : [{ id: store.id, capacity }];
+    return capacity === undefined || store.isReadable === false ? [] : [{ id: store.id, capacity }];
   });
   const slow = able.filter(({ capacity }) => capacity < traffic.pointsPerSecond);
   const fast = able.filter(({ capacity }) => capacity >= traffic.pointsPerSecond);

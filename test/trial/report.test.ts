@@ -134,6 +134,20 @@ describe('the table', () => {
     expect(row('a row').cells.map(({ tone }) => tone)).toEqual(['best', 'best']);
   });
 
+  test('a store that keeps nothing sets no mark for those that do', () => {
+    const nothing = storeResult({ id: 'nothing', pointsPerSecond: 1e6, isReadable: false });
+    const stores = [storeResult({ pointsPerSecond: 30_000 }), nothing, storeResult({ id: 'two' })];
+    const { rows } = groupsOf(trialResult(stores)).find(({ title }) => title.startsWith('Ingest'))!;
+    expect(rows[0]!.cells.map(({ text, note }) => `${text} ${note}`)).toEqual([
+      '30,000/s best',
+      '1,000,000/s not compared',
+      '20,000/s 1.5 times',
+    ]);
+    expect(verdictOf(trialResult(stores)).find(({ text }) => text.startsWith('Of points'))!.text).toBe(
+      'Of points a second, one takes 30,000 (6 times its rate) and two 20,000 (4 times its rate).',
+    );
+  });
+
   test('a window that was not returned in time is no fast one', () => {
     const one = storeResult();
     const all = { p50: MISSED_AFTER_MS, p95: MISSED_AFTER_MS, p99: MISSED_AFTER_MS };
