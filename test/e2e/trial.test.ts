@@ -203,7 +203,11 @@ test('what a killed trial leaves is found and deleted, and nothing else', async 
   expect(young.stdout.match(/left alone/g)).toHaveLength(2);
   // A kind that keeps nothing has nothing to list; of one that cannot list, nobody knows, and that is not well.
   expect([young.code, young.stdout]).toEqual([0, expect.not.stringContaining('nobody knows')]);
-  const lake = { SINK_LAKE_ENABLED: 'true', SINK_LAKE_KIND: 'parquet', SINK_LAKE_URL: `file://${folder.path}/lake` };
+  const lake = {
+    SINK_LAKE_ENABLED: 'true',
+    SINK_LAKE_KIND: 'parquet',
+    SINK_LAKE_URL: `file://${folder.path}/lake`,
+  };
   const unlisted = startProgram(['trial', 'clean', '--sinks', 'postgres,lake'], { ...env, ...lake });
   expect([await unlisted.ended, unlisted.output.stdout]).toEqual([
     1,
