@@ -128,7 +128,7 @@ export interface StoreResult {
   readonly id: string;
   readonly kind: string;
   readonly version: string | null;
-  /** False: what it was given cannot be read, so nothing is proved. Its figures are shown, and compared with no other. */
+  /** False: what it was given cannot be read, so nothing is proved. Its figures are compared with no other. */
   readonly isReadable?: boolean;
   /** Without what is secret. */
   readonly endpoint: string;

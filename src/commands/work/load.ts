@@ -18,7 +18,7 @@ import { ensureStream } from '../../bus/stream.ts';
 import { uncovered } from '../../bus/subjects.ts';
 import { type Config, loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import { inputOf, rulesOf } from '../../decode/formats.ts';
-import { type NotStored, notStored, watchStored } from '../../load/not-stored.ts';
+import { brokenInWords, type NotStored, notStored, watchStored } from '../../load/not-stored.ts';
 import { onceAnswered } from '../../load/once-answered.ts';
 import { newProgress, type Outlet, type Progress, publishTraffic } from '../../load/sender.ts';
 import { findDifferences, readBack, type SeriesDifference } from '../../load/stream-check.ts';
@@ -281,14 +281,6 @@ function toJson(result: Result): object {
   };
 }
 
-/** What a broken connection means: only if the stream cannot be asked, nobody knows more than this. */
-function brokenText({ progress, unstored }: Result): string {
-  const { unconfirmed } = progress;
-  const lacks = unconfirmed > 0 ? `: the server did not confirm ${grouped(unconfirmed)} messages` : '';
-  const may = unconfirmed > 0 ? '; they, and more, may be lost' : ', so messages may be lost';
-  return `the connection broke${lacks}${unstored.messages === undefined ? may : ''}`;
-}
-
 function toText(result: Result): string[] {
   const { options, progress, disconnects, refusals, totals, unstored, acks, truth, differences } = result;
   const rate = grouped(ratePerSecond(progress));
@@ -301,7 +293,7 @@ function toText(result: Result): string[] {
     `sent ${grouped(progress.messages)} messages (${bytes(progress.bytes)}) to ${options.subject} in ${seconds} s: ${rate}/s`,
     renderTable(['type', 'series', 'samples', 'sum'], types),
     `of these, late: ${grouped(totals.late)}, ahead: ${grouped(totals.ahead)}`,
-    ...(disconnects > 0 || progress.unconfirmed > 0 ? [brokenText(result)] : []),
+    ...(disconnects > 0 || progress.unconfirmed > 0 ? [brokenInWords(progress.unconfirmed, unstored)] : []),
     ...(refusals > 0
       ? [`the bus denied permission: ${grouped(refusals)} refusals; refused messages did not arrive`]
       : []),

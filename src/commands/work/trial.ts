@@ -183,7 +183,7 @@ function settingsOf({ resolved }: Config, sinks: readonly SinkConfig[]): Record<
   return Object.fromEntries(given.map(({ variable, shown }) => [variable, shown]));
 }
 
-/** With the times of the windows that were read, even if none were given: the same traffic, while the stream holds it. */
+/** With the times of the windows that were read, even if none were given: for the same traffic. */
 function commandOf(
   { seconds, memory, without, keep }: TrialCommandOptions,
   sinks: readonly SinkConfig[],
