@@ -31,6 +31,10 @@ export default defineSink({
     },
     async *read(): AsyncGenerator<StoredPoint> {},
     async remove() {},
+    async drop() {},
+    async trials() {
+      return [];
+    },
     async close() {},
   }),
 });

@@ -33,7 +33,12 @@ export function percent(share: number): string {
   return `${amount(100 * share)} %`;
 }
 
+/** Of less than ten cents, two digits that count: what is not free is not 0.00. */
+const CENTS_FROM = 0.1;
+
 export function dollars(value: number): string {
+  if (value > 0 && value < CENTS_FROM)
+    return `${value.toLocaleString('en', { maximumSignificantDigits: 2, maximumFractionDigits: 20 })} USD`;
   return `${value.toLocaleString('en', { minimumFractionDigits: 2, maximumFractionDigits: 2 })} USD`;
 }
 

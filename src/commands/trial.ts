@@ -49,7 +49,10 @@ It compares how each store changed with how the others did, and with how all of 
 where nothing changed; and reports only what is neither chance nor small. What all stores have in common is the machine.`,
   examples: [['metrics-fanout trial diff before.json after.json', 'in words, and the figures that changed']],
   exit: [
-    ['0', 'nothing changed by more than noise: what all stores have in common is no change'],
+    [
+      '0',
+      'nothing changed by more than noise: what all stores have in common is no change, and what it calls in doubt is none yet',
+    ],
     ['1', 'something did, there is nothing to compare, or a file is not a trial'],
   ],
 };
@@ -66,7 +69,10 @@ that began less than --older ago are left alone.`,
   ],
   exit: [
     ['0', 'nothing is left, or (without --yes) this is what would be deleted'],
-    ['1', 'a store could not be asked, or something could not be deleted'],
+    [
+      '1',
+      'a store could not be asked, something could not be deleted, or a kind cannot list its tables: leave it out with --sinks',
+    ],
     WRONG_SETTINGS,
     INTERRUPTED,
   ],

@@ -85,3 +85,11 @@ export function notStored(sent: number, held: number, doubt?: string): NotStored
   if (held < sent && doubt !== undefined) return { messages: undefined, unknown: doubt };
   return { messages: sent - held };
 }
+
+/** What a broken connection means. Whether anything is lost is the stream's to say, if it can be asked. */
+export function brokenInWords(unconfirmed: number, { messages }: NotStored): string {
+  const count = unconfirmed.toLocaleString('en');
+  const lacks = unconfirmed > 0 ? `: the server did not confirm ${count} messages` : '';
+  if (messages !== undefined) return `the connection broke${lacks}`;
+  return `the connection broke${lacks}${unconfirmed > 0 ? '; they, and more, may be lost' : ', so messages may be lost'}`;
+}

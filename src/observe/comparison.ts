@@ -23,7 +23,7 @@ export interface ComparedCell {
   readonly best?: boolean;
   /**
    * How many times the best value, such as `3.1×`; absent if it is that, or if there is nothing to compare. Or why the
-   * value is not compared: `other names`, `other windows`.
+   * value is not compared: `other names`, `other windows`, or the state of a sink that has not all windows.
    */
   readonly factor?: string;
   /** With it, the lowest of the row is the best. */
@@ -32,6 +32,8 @@ export interface ComparedCell {
   readonly names?: string;
   /** Of a figure that depends on how long its windows are: that, in ms. */
   readonly windowMs?: number;
+  /** Of a figure that says nothing beside the others while the sink is in this state. */
+  readonly apart?: string;
 }
 
 export interface SinkComparison {
@@ -73,12 +75,12 @@ const windowOf = ({ windowMs }: SinkStatus, { windows }: Status) => windowMs ?? 
 
 /** A figure that depends on how many rows of a series the store holds. */
 const ofRows =
-  (of: (sink: SinkStatus) => Cell) =>
-  (sink: SinkStatus, status: Status): Cell => ({ ...of(sink), windowMs: windowOf(sink, status) });
+  (of: (sink: SinkStatus, status: Status) => Cell) =>
+  (sink: SinkStatus, status: Status): Cell => ({ ...of(sink, status), windowMs: windowOf(sink, status) });
 
 /** A figure that depends on how many points the sink gets. */
 const ofPoints =
-  (of: (sink: SinkStatus) => Cell) =>
+  (of: (sink: SinkStatus, status: Status) => Cell) =>
   (sink: SinkStatus, status: Status): Cell => ({ ...ofRows(of)(sink, status), names: namesText(sink) });
 
 function namesCell(sink: SinkStatus): Cell {
@@ -174,12 +176,32 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
   ['queries p95', ofRows(({ querySeconds }) => ranked(querySeconds?.p95, seconds, askedText(querySeconds)))],
   ['storage', ofPoints(storageCell)],
   ['bytes per row', ofPoints(({ bytesPerRow }) => ranked(bytesPerRow, bytes, BYTES_PER_ROW))],
-  ['cost per month', ofPoints(({ cost }) => ranked(cost.usdPerMonth, dollars, cost.assumption))],
+  ['cost per month', ofPoints(costCell)],
   ['store', ({ kind, version, address }) => cell(version ?? kind, address ?? '')],
 ];
 
-function storageCell({ storedBytes, written }: SinkStatus): Cell {
-  if (storedBytes === null || written >= STORED_ROWS) return ranked(storedBytes, bytes);
+/** The states of sinks that get every window when it closes. */
+const CURRENT: readonly string[] = ['healthy', 'without receipts'];
+
+/** Of a sink that lacks windows, or writes at another rate than usual: its state; undefined for others. */
+function unlikeOthers(sink: SinkStatus, status: Status): string | undefined {
+  const { state } = sinkCard(sink, status);
+  return CURRENT.includes(state) ? undefined : state;
+}
+
+/** A store that takes nothing at present would seem to cost nothing. */
+function costCell(sink: SinkStatus, status: Status): Cell {
+  const state = unlikeOthers(sink, status);
+  if (state !== undefined) return cell(NO_VALUE, `it is ${state}: its present rate says nothing of a month`);
+  return ranked(sink.cost.usdPerMonth, dollars, sink.cost.assumption);
+}
+
+/** A store that lacks rows would seem to need less room. */
+function storageCell(sink: SinkStatus, status: Status): Cell {
+  const { storedBytes, written } = sink;
+  const apart = unlikeOthers(sink, status);
+  if (storedBytes === null || written >= STORED_ROWS)
+    return { ...ranked(storedBytes, bytes), ...(apart === undefined ? {} : { apart }) };
   return cell(bytes(storedBytes), `not compared before ${amount(STORED_ROWS)} rows are written`);
 }
 
@@ -252,8 +274,8 @@ export function comparisonOf(...all: readonly Status[]): SinkComparison {
 export function rankedCells(cells: readonly Cell[]): ComparedCell[] {
   const isMixed = new Set(cells.map(({ names }) => names)).size > 1;
   const shortest = Math.min(...cells.flatMap(({ windowMs }) => windowMs ?? []));
-  const apartBy = ({ names = '', windowMs = shortest }: Cell) =>
-    isMixed && names !== '' ? OTHER_NAMES : windowMs > shortest ? OTHER_WINDOWS : undefined;
+  const apartBy = ({ names = '', windowMs = shortest, apart }: Cell) =>
+    isMixed && names !== '' ? OTHER_NAMES : windowMs > shortest ? OTHER_WINDOWS : apart;
   const values = cells.flatMap((one) => (apartBy(one) === undefined ? (one.value ?? []) : []));
   const best = values.length > 1 ? Math.min(...values) : Number.NaN;
   return cells.map(({ best: _, factor: __, ...shown }) => {

@@ -9,6 +9,8 @@ export interface Usage {
   readonly bytesPerSecond: number;
   /** Undefined if the store does not say. */
   readonly storedBytes: number | undefined;
+  /** When so much is stored, in words: `now` if absent. */
+  readonly storedWhen?: string;
 }
 
 export interface Price {
@@ -59,14 +61,14 @@ export const instancePrice = definePrice({
   },
 });
 
-/** Returns the price of what is stored now. */
-export function storagePrice(gbMonth: number | undefined, { storedBytes }: Usage): Price {
+/** Returns the price of what is stored. */
+export function storagePrice(gbMonth: number | undefined, { storedBytes, storedWhen = 'now' }: Usage): Price {
   if (gbMonth === undefined) return { usdPerMonth: null, assumption: 'storage not counted' };
   if (storedBytes === undefined)
     return { usdPerMonth: null, assumption: 'storage not counted: the store does not report its size' };
   const gb = storedBytes / BYTES_PER_GB;
   return {
     usdPerMonth: gb * gbMonth,
-    assumption: `${gbMonth} USD for each stored GB, ${Number(gb.toPrecision(3))} GB now`,
+    assumption: `${gbMonth} USD for each stored GB, ${Number(gb.toPrecision(3))} GB ${storedWhen}`,
   };
 }

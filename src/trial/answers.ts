@@ -88,12 +88,16 @@ function addSum(
     window.sumOf(index);
 }
 
-/** Says how an answer differs from the truth; undefined if it does not. */
+/** The latest time that a Date can hold. */
+const MAX_TIME_MS = 8.64e15;
+
+/** Says how an answer differs from the truth; undefined if it does not. `isOverTime`: the first of a key is a time. */
 export function differenceFrom(
   truth: readonly QueryRow[],
   answer: readonly QueryRow[],
-  top?: number,
+  { top, isOverTime = false }: { readonly top?: number | undefined; readonly isOverTime?: boolean } = {},
 ): string | undefined {
+  const named = (key: readonly string[]) => keyInWords(key, isOverTime);
   const expected = new Map(truth.map(({ key, value }) => [JSON.stringify(key), value]));
   const wanted = Math.min(top ?? truth.length, truth.length);
   const seen = new Set<string>();
@@ -113,7 +117,7 @@ export function differenceFrom(
   if (wrong.length === 0 && seen.size === wanted) return undefined;
   const missing = truth.slice(0, wanted).filter(({ key }) => !seen.has(JSON.stringify(key)));
   const [first = missing[0] === undefined ? '' : `${named(missing[0].key)} is missing`] = wrong;
-  const rows = `${answer.length} rows, ${wrong.length} of them wrong, and there should be ${wanted}`;
+  const rows = `${answer.length === 1 ? '1 row' : `${answer.length} rows`}, ${wrong.length} of them wrong, and there should be ${wanted}`;
   return `${first} (${rows})`;
 }
 
@@ -121,6 +125,11 @@ function isNear(a: number, b: number): boolean {
   return Math.abs(a - b) <= TOLERANCE * Math.max(Math.abs(a), Math.abs(b));
 }
 
-function named(key: readonly string[]): string {
-  return key.length === 0 ? 'the value' : key.map((part) => JSON.stringify(part)).join(', ');
+function keyInWords(key: readonly string[], isOverTime: boolean): string {
+  if (key.length === 0) return 'the value';
+  const ms = Number(key[0]);
+  // What a store answers may be anything.
+  const isTime = isOverTime && Math.abs(ms) <= MAX_TIME_MS;
+  const [time, rest] = isTime ? [[new Date(ms).toISOString()], key.slice(1)] : [[], key];
+  return [...time, ...rest.map((part) => JSON.stringify(part))].join(', ');
 }

@@ -121,8 +121,11 @@ async function askFirst(asking: Asking, truths: Truths, { clock, signal }: Askin
     const before = clock.steady();
     const rows = await client.query(question.query, within(signal));
     const cold = clock.steady() - before;
-    const top = question.query.kind === 'sums' ? question.query.top : undefined;
-    const difference = differenceFrom(truths.get(question.id)!, rows, top);
+    const { top, stepMs } = question.query.kind === 'sums' ? question.query : {};
+    const difference = differenceFrom(truths.get(question.id)!, rows, {
+      top,
+      isOverTime: stepMs !== undefined || question.query.kind === 'windows',
+    });
     asking.asked =
       difference === undefined
         ? { kind: 'equal', rows: rows.length, cold, hot: [] }

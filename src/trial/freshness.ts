@@ -2,12 +2,10 @@
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Clock } from '../base/clock.ts';
 import { limitsOf, readBackOf, type Sink } from '../sink/contract.ts';
-import type { Freshness } from './result.ts';
+import { type Freshness, MISSED_AFTER_MS } from './result.ts';
 import type { TrialTable } from './tables.ts';
 import { batchesOf, latencyOf, writeBatches } from './writing.ts';
 
-/** Longer than this, a window is missed. */
-const MISSED_AFTER_MS = 30_000;
 /** Between an answer and the next question. */
 const PAUSE_MS = 2;
 
@@ -44,15 +42,16 @@ export async function measureFreshness(
       return rows >= storable(window) - (refused ?? 0);
     });
     const [isThere] = await Promise.all([waiting, writing]);
-    if (isThere === undefined) missed += 1;
-    else returned.push(isThere - before);
+    if (isThere === undefined && !signal.aborted) missed += 1;
+    if (isThere !== undefined) returned.push(isThere - before);
     options.windowOver();
   }
   return {
     windows: acknowledged.length,
     lateness: latenessMs,
     acknowledged: latencyOf(acknowledged),
-    returned: latencyOf(returned),
+    // What was never seen counts as the longest wait: if it were left out, a store that loses rows would look fast.
+    returned: latencyOf([...returned, ...Array.from({ length: missed }, () => MISSED_AFTER_MS)]),
     rounds: returned,
     missed,
   };

@@ -47,11 +47,13 @@ export function planText(planned: Planned): string {
   const between = (from: number, to: number) =>
     from === to ? seconds(from) : `${seconds(from)} to ${seconds(to)}`;
   const parts = stages.map(({ name, atLeast, atMost }) => `${name} ${between(atLeast, atMost)}`).join(', ');
+  // Each client gets an answer in each round, however late.
+  const slow = stages.some(({ name }) => name === 'questions') ? ', and longer where answers are slow' : '';
   const others = UNTIMED.filter((stage) => !planned.without.has(stage));
   const known =
     stages.length === 0
       ? ''
-      : `The trial takes ${between(sum('atLeast'), sum('atMost'))} by the clock (${parts}; --seconds). `;
+      : `The trial takes ${between(sum('atLeast'), sum('atMost'))} by the clock (${parts}; --seconds)${slow}. `;
   if (others.length === 0) return known.trim();
   const { length } = planned.stores;
   const rows = `${amount(planned.points)} rows${length === 1 ? '' : ` in each of ${length} stores`}`;

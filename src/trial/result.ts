@@ -71,12 +71,16 @@ export interface QuestionResult {
   readonly asked: AskedResult;
 }
 
+/** A window of which a query does not return all rows within this time is missed. */
+export const MISSED_AFTER_MS = 30_000;
+
 /** Of windows, each written alone: until the store acknowledged it, and until a query returned all of its rows. */
 export interface Freshness {
   readonly windows: number;
   /** Milliseconds from the end of a window that pass before it is written: LATENESS. */
   readonly lateness: number;
   readonly acknowledged: Latency;
+  /** A missed window counts with the time after which it was given up: it took at least that. */
   readonly returned: Latency;
   /** In ms, for `diff`. */
   readonly rounds: readonly number[];
@@ -108,11 +112,24 @@ export interface ProofResult {
   readonly examples: readonly string[];
 }
 
+const FAILED = 'failed, and the trial of this store ended';
+
+export function failureRemark(what: string, why: string): string {
+  return `${what} ${FAILED}: ${why}`;
+}
+
+/** Whether the remark says that the trial of its store ended early. */
+export function isFailure(remark: string): boolean {
+  return remark.includes(FAILED);
+}
+
 /** A stage that was left out, or that this store has not, is null, with the reason in `remarks`. */
 export interface StoreResult {
   readonly id: string;
   readonly kind: string;
   readonly version: string | null;
+  /** False: what it was given cannot be read, so nothing is proved. Its figures are compared with no other. */
+  readonly isReadable?: boolean;
   /** Without what is secret. */
   readonly endpoint: string;
   readonly ingest: Ingest | null;

@@ -11,7 +11,16 @@ import { measureFreshness } from './freshness.ts';
 import { planText } from './plan.ts';
 import { chooseQuestions, type TrialQuestion } from './questions.ts';
 import { FORMAT, type Stage, type TrafficResult, type TrialResult } from './result.ts';
-import { climb, fill, priceOf, prove, type StageOptions, settle, writeTogether } from './stages.ts';
+import {
+  answeredByAll,
+  climb,
+  fill,
+  priceOf,
+  prove,
+  type StageOptions,
+  settle,
+  writeTogether,
+} from './stages.ts';
 import type { TrialStore } from './stores.ts';
 import type { TrialTraffic } from './traffic.ts';
 
@@ -91,7 +100,10 @@ async function runStages(
   if (fresh > 0) await freshness(run, windows.slice(-fresh));
   if (needsTable) await room(run);
   if (questions.length > 0) await ask(run, questions);
-  if (has('money')) for (const store of stores) store.result.money = priceOf(store, about);
+  if (has('money')) {
+    const shared = answeredByAll(stores.map(({ result }) => result.questions));
+    for (const store of stores) store.result.money = priceOf(store, about, shared);
+  }
   if (has('proof')) await proof(run);
   for (const { result } of stores) {
     if (!has('backfill')) result.backfill = null;
@@ -167,8 +179,14 @@ async function ask(run: TrialRun, questions: readonly TrialQuestion[]): Promise<
   progress.begin('questions', questions.length * CLIENTS.length * roundsIn(secondsEach) * able.length);
   const roundOver = () => progress.done(1);
   const answers = await askStores(able, questions, truths, { secondsEach, clock, signal, roundOver });
-  for (const store of stores)
-    store.result.questions = store.table === undefined ? [] : (answers.get(store.table) ?? []);
+  for (const store of stores) {
+    const asked = store.table === undefined ? [] : (answers.get(store.table) ?? []);
+    store.result.questions = asked;
+    // Once, and not beside each question.
+    const [first] = asked;
+    const isMute = !signal.aborted && asked.every((one) => one.asked.kind === 'not_asked');
+    if (isMute && first?.asked.kind === 'not_asked') store.remark(`not asked: ${first.asked.why}`);
+  }
   progress.end();
 }
 

@@ -7,7 +7,7 @@ import { SECONDS_PER_MONTH } from '../sink/price.ts';
 import { describeDifference } from '../verify/rows.ts';
 import { Verification } from '../verify/verification.ts';
 import { storable } from './freshness.ts';
-import type { Money, Room, Rung, TrafficResult } from './result.ts';
+import type { Money, QuestionResult, Room, Rung, TrafficResult } from './result.ts';
 import type { TrialStore } from './stores.ts';
 import { failureInWords, type TrialTable } from './tables.ts';
 import { batchesOf, writeBatches } from './writing.ts';
@@ -156,10 +156,32 @@ async function sizeOf({ sink }: TrialTable, signal: AbortSignal): Promise<number
   return undefined;
 }
 
+/** Returns the questions that all stores answered, of those that answered any. */
+export function answeredByAll(all: readonly (readonly QuestionResult[])[]): ReadonlySet<string> {
+  const answered = all
+    .map((own) => own.filter(({ asked }) => asked.kind === 'equal').map(({ id }) => id))
+    .filter(({ length }) => length > 0);
+  return new Set(answered[0]?.filter((id) => answered.every((own) => own.includes(id))));
+}
+
+/** How long a store works on one of these questions, on average, if it is asked all of them equally often. */
+function secondsPerQuestion(
+  questions: readonly QuestionResult[],
+  shared: ReadonlySet<string>,
+): number | undefined {
+  const times = questions.flatMap(({ id, asked }) =>
+    asked.kind === 'equal' && shared.has(id) && asked.hot.length > 0
+      ? 1 / Math.max(...asked.hot.map(({ perSecond }) => perSecond))
+      : [],
+  );
+  return times.length === 0 ? undefined : times.reduce((sum, time) => sum + time, 0) / times.length;
+}
+
 /** What the price model of the sink says of this traffic, with a month of rows kept. */
 export function priceOf(
   { config, result }: TrialStore,
   { pointsPerSecond, bytesPerPoint }: Pick<TrafficResult, 'pointsPerSecond' | 'bytesPerPoint'>,
+  shared: ReadonlySet<string>,
 ): Money {
   const none = { usdPerMonth: null, usdPerMillionPoints: null, usdPerMillionQuestions: null };
   const { price } = config.module;
@@ -167,24 +189,18 @@ export function priceOf(
   const usage = { pointsPerSecond, bytesPerSecond: pointsPerSecond * bytesPerPoint };
   const perRow = result.room?.bytesPerRow ?? undefined;
   const storedBytes = perRow === undefined ? undefined : perRow * pointsPerSecond * SECONDS_PER_MONTH;
-  const month = price.estimate(config.prices, { ...usage, storedBytes });
+  const month = price.estimate(config.prices, { ...usage, storedBytes, storedWhen: 'after a month' });
   const written = price.estimate(config.prices, { ...usage, storedBytes: 0 });
   if (month.usdPerMonth === null) return { ...none, assumption: month.assumption };
-  const rates = result.questions.flatMap(({ asked }) =>
-    asked.kind === 'equal' ? asked.hot.map(({ perSecond }) => perSecond) : [],
-  );
-  const isInstance = Object.hasOwn(config.prices, 'priceMonth') && config.prices.priceMonth !== undefined;
-  const fastest = rates.length === 0 ? undefined : Math.max(...rates);
+  const each = secondsPerQuestion(result.questions, shared);
   const { priceMonth } = config.prices as { readonly priceMonth?: number };
   const perMillionQuestions =
-    isInstance && fastest !== undefined && priceMonth !== undefined
-      ? priceMonth / (fastest * MONTH_MILLIONS)
-      : null;
+    each === undefined || priceMonth === undefined ? null : (priceMonth * each) / MONTH_MILLIONS;
   const kept = 'with a month of rows kept, at the size of a row measured here';
   const asked =
     perMillionQuestions === null
       ? 'questions have no price'
-      : 'a question costs its share of the instance, at the highest rate of answers measured here';
+      : `a question costs its share of the instance: the mean of the ${shared.size} that all stores answered, each at the highest rate of answers measured here`;
   return {
     usdPerMonth: month.usdPerMonth,
     usdPerMillionPoints:

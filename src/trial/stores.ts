@@ -1,16 +1,17 @@
 /** What a trial knows of one store so far, and the tables that it made there. */
 import type { SinkConfig } from '../config/sink-config.ts';
 import type { Environment } from '../settings/setting.ts';
-import { limitsOf, type SinkLimits } from '../sink/contract.ts';
-import type {
-  Backfill,
-  Freshness,
-  Ingest,
-  Money,
-  ProofResult,
-  QuestionResult,
-  Room,
-  StoreResult,
+import { limitsOf, readBackOf, type SinkLimits } from '../sink/contract.ts';
+import {
+  type Backfill,
+  type Freshness,
+  failureRemark,
+  type Ingest,
+  type Money,
+  type ProofResult,
+  type QuestionResult,
+  type Room,
+  type StoreResult,
 } from './result.ts';
 import { failureInWords, TrialTable } from './tables.ts';
 
@@ -29,7 +30,6 @@ export class TrialStore {
   table: TrialTable | undefined;
   /** Rows that it must hold, as far as they were written. */
   rows = 0;
-  bytesBeforeCompaction: number | undefined;
   readonly #name: string;
   readonly #env: Environment;
   readonly #tables = new Set<TrialTable>();
@@ -45,6 +45,7 @@ export class TrialStore {
       id: config.id,
       kind: config.kind,
       version: null,
+      isReadable: readBackOf(config.module, config.values) !== 'none',
       endpoint,
       ingest: null as Ingest | null,
       backfill: null as Backfill | null,
@@ -115,7 +116,7 @@ export class TrialStore {
     } catch (error) {
       if (signal.aborted) return;
       this.#failed = true;
-      this.remark(`${what} failed, and the trial of this store ended: ${failureInWords(error)}`);
+      this.remark(failureRemark(what, failureInWords(error)));
     }
   }
 }

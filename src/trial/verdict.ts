@@ -1,6 +1,13 @@
 /** The words of a trial: what it says about the stores, in the order in which one wants to know. Pure. */
 import { amount, bytes, dollars, percent, seconds } from '../base/number-format.ts';
-import type { AskedResult, HotRun, StoreResult, TrialResult } from './result.ts';
+import {
+  type AskedResult,
+  type HotRun,
+  isFailure,
+  MISSED_AFTER_MS,
+  type StoreResult,
+  type TrialResult,
+} from './result.ts';
 import { geometricMean } from './statistics.ts';
 
 export interface Sentence {
@@ -10,12 +17,15 @@ export interface Sentence {
 
 /** Stores that are this near to each other count as the same. */
 const SAME = 1.1;
+/** Less than this is no saving: prices are estimates. */
+const MIN_SAVING = 0.05;
 /** Of the clients that ask: the number that the verdict looks at. Some stores are too slow for it. */
 export const VERDICT_CLIENTS = 8;
 
 export function verdictOf(trial: TrialResult): Sentence[] {
   return [
     ...questionsVerdict(trial),
+    ...endedEarly(trial),
     ...costVerdict(trial),
     ...capacityVerdict(trial),
     ...freshnessVerdict(trial),
@@ -48,11 +58,18 @@ export function hotRunOf(
   return asked?.kind === 'equal' ? asked.hot.find((run) => run.clients === clients) : undefined;
 }
 
+interface Answering {
+  /** How many questions all of them answered. */
+  readonly shared: number;
+  /** The fastest first. */
+  readonly ranked: readonly { readonly store: StoreResult; readonly ms: number }[];
+}
+
 /**
  * How fast a store answers: the geometric mean of the medians of what all of these stores answered, by as many clients
  * as all of them were asked by.
  */
-function answering({ stores, questions }: TrialResult): { store: StoreResult; ms: number }[] {
+function answering({ stores, questions }: TrialResult): Answering {
   const able = stores.filter((store) => store.questions.some(({ asked }) => asked.kind === 'equal'));
   const runs = questions.flatMap(({ id }) => {
     const asked = able.map((store) => store.questions.find((one) => one.id === id)?.asked);
@@ -62,13 +79,14 @@ function answering({ stores, questions }: TrialResult): { store: StoreResult; ms
     }
     return [];
   });
-  if (runs.length === 0) return [];
-  return able
+  if (runs.length === 0) return { shared: 0, ranked: [] };
+  const ranked = able
     .map((store, index) => ({
       store,
       ms: geometricMean(runs.map((all) => Math.max(all[index]!.p50, 0.001))),
     }))
     .sort((a, b) => a.ms - b.ms);
+  return { shared: runs.length, ranked };
 }
 
 export function times(ratio: number): string {
@@ -76,11 +94,25 @@ export function times(ratio: number): string {
 }
 
 function questionsVerdict(trial: TrialResult): Sentence[] {
-  const [best, ...others] = answering(trial);
+  const { shared, ranked } = answering(trial);
+  const [best, ...others] = ranked;
   if (best === undefined || others.length === 0) return [];
   const ratios = others.map(({ store, ms }) => `${times(ms / best.ms)} ${store.id}`);
-  const text = `On this traffic ${best.store.id} answers the usual questions ${inWords(ratios)}.`;
+  const all = askedQuestions(trial).length;
+  // A verdict on few questions must not pass for one on all.
+  const about =
+    shared === all
+      ? ''
+      : ` (${shared} of ${all}: those that ${others.length === 1 ? 'both' : 'all'} answered rightly)`;
+  const text = `On this traffic ${best.store.id} answers the usual questions${about} ${inWords(ratios)}.`;
   return [{ text, tone: 'good' }];
+}
+
+/** Stores that dropped out are missing in what follows. */
+function endedEarly({ stores }: TrialResult): Sentence[] {
+  return stores.flatMap(({ id, remarks }): Sentence[] =>
+    remarks.filter(isFailure).map((remark) => ({ text: `${id}: ${remark}.`, tone: 'bad' })),
+  );
 }
 
 function costVerdict({ stores, traffic }: TrialResult): Sentence[] {
@@ -93,6 +125,10 @@ function costVerdict({ stores, traffic }: TrialResult): Sentence[] {
   if (next === undefined)
     return [{ text: `${least.id} costs ${dollars(least.usd)} a month ${rate}.`, tone: 'plain' }];
   const saved = next.usd > 0 ? 1 - least.usd / next.usd : 0;
+  if (saved < MIN_SAVING) {
+    const text = `${least.id} and ${next.id} cost the same: ${dollars(least.usd)} and ${dollars(next.usd)} a month ${rate}.`;
+    return [{ text, tone: 'plain' }];
+  }
   const than = `${percent(saved)} less than ${next.id} (${dollars(least.usd)} and ${dollars(next.usd)} a month ${rate})`;
   return [{ text: `${least.id} costs ${than}.`, tone: 'plain' }];
 }
@@ -105,7 +141,7 @@ export function capacityOf({ ingest, backfill }: StoreResult): number | undefine
 function capacityVerdict({ stores, traffic }: TrialResult): Sentence[] {
   const able = stores.flatMap((store) => {
     const capacity = capacityOf(store);
-    return capacity === undefined ? [] : [{ id: store.id, capacity }];
+    return capacity === undefined || store.isReadable === false ? [] : [{ id: store.id, capacity }];
   });
   const slow = able.filter(({ capacity }) => capacity < traffic.pointsPerSecond);
   const fast = able.filter(({ capacity }) => capacity >= traffic.pointsPerSecond);
@@ -127,17 +163,20 @@ function freshnessVerdict({ stores }: TrialResult): Sentence[] {
   fresh.sort((a, b) => a.freshness.returned.p95 - b.freshness.returned.p95);
   const late = fresh.filter(({ freshness }) => freshness.missed > 0);
   const sentences = late.map(({ id, freshness }): Sentence => {
-    const text = `${id} did not return all rows of ${freshness.missed} of ${freshness.windows} windows in time.`;
+    const text = `${id} did not return all rows of ${freshness.missed} of ${freshness.windows} windows within ${seconds(MISSED_AFTER_MS / 1000)}.`;
     return { text, tone: 'bad' };
   });
-  const [best, worst] = [fresh[0], fresh.at(-1)];
+  // Of the others it cannot be said.
+  const whole = fresh.filter((one) => !late.includes(one));
+  const [best, worst] = [whole[0], whole.at(-1)];
   if (best === undefined || worst === undefined) return sentences;
   const shown = ({ id, freshness }: typeof best) =>
     `${seconds((freshness.lateness + freshness.returned.p95) / 1000)} in ${id}`;
   const isSame = worst.freshness.returned.p95 < SAME * best.freshness.returned.p95;
   const both = isSame ? shown(best) : `${shown(best)}, and ${shown(worst)}`;
   const waited = `of which ${seconds(best.freshness.lateness / 1000)} are LATENESS`;
-  const text = `95 % of windows can be asked for within ${both} after their end, ${waited}.`;
+  const windows = Math.max(...whole.map(({ freshness }) => freshness.windows));
+  const text = `95 % of ${windows} windows can be asked for within ${both} after their end, ${waited}.`;
   return [...sentences, { text, tone: 'plain' }];
 }
 

@@ -313,6 +313,9 @@ describe('accessibility', () => {
     await page.waitForSelector('#charts canvas');
     const width = await page.evaluate<number>('document.documentElement.scrollWidth');
     expect(width).toBeLessThanOrEqual(viewport.width);
+    // Nor is the last column of the names out of sight.
+    const names = "document.getElementById('names').parentElement";
+    expect(await page.evaluate<number>(`${names}.scrollWidth - ${names}.clientWidth`)).toBe(0);
     await page.evaluate(axe);
     const found = await page.evaluate<{ violations: { id: string; nodes: { html: string }[] }[] }>(
       'axe.run()',

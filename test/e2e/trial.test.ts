@@ -144,9 +144,15 @@ test('finds the truth, names the store that was made wrong by hand, and leaves n
   expect(new Set(asked(of('nothing')))).toEqual(new Set(['not_asked']));
   expect(of('nothing').proof).toBeNull();
   expect(of('nothing').remarks).toContain(ALL_NAMES);
+  // Said once, and not beside each question.
+  const mute = 'this kind of sink answers no questions';
+  expect(of('nothing').remarks).toContain(`not asked: ${mute}`);
+  expect(of('nothing').remarks.join()).not.toContain('left in the store');
+  expect([of('nothing').isReadable, of('sqlite').isReadable]).toEqual([false, true]);
 
   const html = readFileSync(report, 'utf8');
   expect(html).toContain(`nothing: ${ALL_NAMES}.`);
+  expect(html.split(mute)).toHaveLength(2);
   expect(html).toContain(`wrong answers ${sums.length} questions wrongly`);
   expect(html + stdout + stderr).not.toContain(postgres.password);
   expect(await trialTables()).toEqual([]);
@@ -195,8 +201,18 @@ test('what a killed trial leaves is found and deleted, and nothing else', async 
   };
   const young = await clean();
   expect(young.stdout.match(/left alone/g)).toHaveLength(2);
-  // A kind that keeps nothing has nothing to list.
-  expect([young.code, young.stdout]).toEqual([1, expect.stringContaining('nothing: nobody knows')]);
+  // A kind that keeps nothing has nothing to list; of one that cannot list, nobody knows, and that is not well.
+  expect([young.code, young.stdout]).toEqual([0, expect.not.stringContaining('nobody knows')]);
+  const lake = {
+    SINK_LAKE_ENABLED: 'true',
+    SINK_LAKE_KIND: 'parquet',
+    SINK_LAKE_URL: `file://${folder.path}/lake`,
+  };
+  const unlisted = startProgram(['trial', 'clean', '--sinks', 'postgres,lake'], { ...env, ...lake });
+  expect([await unlisted.ended, unlisted.output.stdout]).toEqual([
+    1,
+    expect.stringContaining('lake: nobody knows'),
+  ]);
   const old = JSON.parse((await clean('--older', '1ms', '--json')).stdout);
   expect(old.tables.map(({ fate }: { fate: string }) => fate)).toEqual(['found', 'found']);
   expect((await trialTables()).filter((name) => !/-(wal|shm)$/.test(name))).toEqual(left);

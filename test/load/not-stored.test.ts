@@ -1,6 +1,6 @@
 /** A server may take messages long before it stores them. */
 import { expect, test } from 'vitest';
-import { notStored, untilStored } from '../../src/load/not-stored.ts';
+import { brokenInWords, notStored, untilStored } from '../../src/load/not-stored.ts';
 
 /** What the stream has stored when it is asked, one answer after the other; then the last one again. */
 function asked(held: readonly number[], sent: number) {
@@ -32,4 +32,16 @@ test('what others publish, or what is gone, makes it unknown', () => {
   expect(notStored(10, 11).unknown).toContain('more on that subject');
   expect(notStored(10, 9, 'gone')).toEqual({ messages: undefined, unknown: 'gone' });
   expect(notStored(10, 10, 'gone')).toEqual({ messages: 0 });
+});
+
+test('a broken connection means a loss only if nobody knows better', () => {
+  const unknown = { messages: undefined, unknown: 'a reason' };
+  expect(brokenInWords(0, { messages: 0 })).toBe('the connection broke');
+  expect(brokenInWords(1234, { messages: 0 })).toBe(
+    'the connection broke: the server did not confirm 1,234 messages',
+  );
+  expect(brokenInWords(0, unknown)).toBe('the connection broke, so messages may be lost');
+  expect(brokenInWords(7, unknown)).toBe(
+    'the connection broke: the server did not confirm 7 messages; they, and more, may be lost',
+  );
 });

@@ -98,6 +98,23 @@ test('a sink that gets other names is not compared by what depends on them', asy
   expect(await rowOf('names', writing(2, null), writing(1, null))).toEqual([]);
 });
 
+test.each<[Partial<SinkStatus>, string]>([
+  [
+    { up: false, downSince: NOW, lastFailure: { at: Date.parse(NOW), reason: 'timeout', message: '' } },
+    'down',
+  ],
+  [{ up: false }, 'connecting'],
+  [{ paused: true, state: 'paused' }, 'paused'],
+  [{ catchUp: { windowsBehind: 3, windowsPerSecond: 1, secondsLeft: 3 } }, 'catching up'],
+])(
+  'a store with %o needs no less room and costs no less than others, because it lacks rows',
+  async (trouble, state) => {
+    const sinks = [writing(2, null), { ...writing(1, null), ...trouble }, writing(4, null)];
+    expect(await rowOf('storage', ...sinks)).toEqual(['2 MB best', `1 MB ${state}`, '4 MB 2.0×']);
+    expect(await rowOf('cost per month', ...sinks)).toEqual(['20.00 USD best', '–', '40.00 USD 2.0×']);
+  },
+);
+
 test('storage is not compared before stores hold enough rows to have put them on the disk', async () => {
   const stored = (storedBytes: number, written: number) => ({ ...writing(1, null), storedBytes, written });
   const [few, many, more] = [stored(420, 999), stored(156_000, 1000), stored(312_000, 5000)];

@@ -155,10 +155,12 @@ describe('differenceFrom', () => {
   });
 
   test('accepts either of equal values at the end of a top list, but no smaller one', () => {
-    expect(differenceFrom(truth, [truth[0]!, truth[1]!], 2)).toBeUndefined();
-    expect(differenceFrom(truth, [truth[0]!, truth[2]!], 2)).toBeUndefined();
-    expect(differenceFrom(truth, [truth[0]!, truth[3]!], 2)).toContain('not among the 2 largest');
-    expect(differenceFrom(truth, [truth[0]!], 2)).toContain('1 rows, 0 of them wrong, and there should be 2');
+    expect(differenceFrom(truth, [truth[0]!, truth[1]!], { top: 2 })).toBeUndefined();
+    expect(differenceFrom(truth, [truth[0]!, truth[2]!], { top: 2 })).toBeUndefined();
+    expect(differenceFrom(truth, [truth[0]!, truth[3]!], { top: 2 })).toContain('not among the 2 largest');
+    expect(differenceFrom(truth, [truth[0]!], { top: 2 })).toContain(
+      '1 row, 0 of them wrong, and there should be 2',
+    );
   });
 
   test.each<[string, QueryRow[], string]>([
@@ -169,6 +171,16 @@ describe('differenceFrom', () => {
     ['no rows', [], '"a" is missing'],
   ])('names %s', (_, answer, text) => {
     expect(differenceFrom(truth, answer)).toContain(text);
+  });
+
+  test('names a time as a time, in UTC', () => {
+    const at = (value: number) => [{ key: ['1796080680000', '/users'], value }];
+    expect(differenceFrom(at(2), at(1), { isOverTime: true })).toMatch(
+      /^2026-11-30T23:18:00\.000Z, "\/users" is 1/,
+    );
+    expect(differenceFrom(at(2), at(1))).toMatch(/^"1796080680000", "\/users" is 1/);
+    const odd = [{ key: ['no time'], value: 1 }];
+    expect(differenceFrom(at(2), odd, { isOverTime: true })).toMatch(/^"no time" is 1, and should not/);
   });
 
   test('finds any change of one value by more than rounding', () => {

@@ -27,7 +27,7 @@ test('the stages of a fixed length are added up: a ladder has at least two rungs
 
 test('it says what is known and what is not', () => {
   expect(planText(planned())).toMatch(
-    /^The trial takes 3\.\d+ min to 3\.\d+ min by the clock \(ingest 20 s to 30 s, questions 3 min; --seconds\)\. As long as the stores take: backfill, freshness, room, proof, of up to 123,456 rows in each of 2 stores\.$/,
+    /^The trial takes 3\.\d+ min to 3\.\d+ min by the clock \(ingest 20 s to 30 s, questions 3 min; --seconds\), and longer where answers are slow\. As long as the stores take: backfill, freshness, room, proof, of up to 123,456 rows in each of 2 stores\.$/,
   );
   expect(planText(planned({ without: new Set<Stage>(['ingest', 'questions', 'freshness']) }))).toMatch(
     /^As long as the stores take: backfill, room, proof/,

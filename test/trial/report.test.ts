@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { trialReport } from '../../src/trial/report/page.ts';
 import { groupsOf } from '../../src/trial/report/table.ts';
-import type { StoreResult } from '../../src/trial/result.ts';
+import { MISSED_AFTER_MS, type StoreResult } from '../../src/trial/result.ts';
 import { verdictOf } from '../../src/trial/verdict.ts';
 import { hotRun, QUESTIONS, storeResult, trialResult } from './results.ts';
 
@@ -20,6 +20,16 @@ describe('the report', () => {
     ].map((part) => html.indexOf(part));
     expect(places.every((place) => place > 0)).toBe(true);
     expect(places).toEqual([...places].sort((a, b) => a - b));
+  });
+
+  test('has no green edge beside what is wrong', () => {
+    const edgeOf = (store: StoreResult) =>
+      /<ul class="(verdict[^"]*)"/.exec(trialReport(trialResult([store])))![1];
+    const proof = { equal: 9, missing: 0, extra: 0, different: 1, examples: [] };
+    expect(edgeOf(storeResult())).toBe('verdict');
+    expect(edgeOf(storeResult({ proof }))).toBe('verdict bad-edge');
+    const stopped = trialReport(trialResult([storeResult()], { complete: false }));
+    expect(stopped).toContain('<ul class="verdict warn-edge"');
   });
 
   test('loads nothing and runs nothing', () => {
@@ -122,6 +132,48 @@ describe('the table', () => {
     expect(row('points a second').cells.map(({ note }) => note)).toEqual(['3 times', 'best']);
     // As good as each other.
     expect(row('a row').cells.map(({ tone }) => tone)).toEqual(['best', 'best']);
+  });
+
+  test('a store that keeps nothing sets no mark for those that do', () => {
+    const nothing = storeResult({ id: 'nothing', pointsPerSecond: 1e6, isReadable: false });
+    const stores = [storeResult({ pointsPerSecond: 30_000 }), nothing, storeResult({ id: 'two' })];
+    const { rows } = groupsOf(trialResult(stores)).find(({ title }) => title.startsWith('Ingest'))!;
+    expect(rows[0]!.cells.map(({ text, note }) => `${text} ${note}`)).toEqual([
+      '30,000/s best',
+      '1,000,000/s not compared',
+      '20,000/s 1.5 times',
+    ]);
+    expect(verdictOf(trialResult(stores)).find(({ text }) => text.startsWith('Of points'))!.text).toBe(
+      'Of points a second, one takes 30,000 (6 times its rate) and two 20,000 (4 times its rate).',
+    );
+  });
+
+  test('a window that was not returned in time is no fast one', () => {
+    const one = storeResult();
+    const all = { p50: MISSED_AFTER_MS, p95: MISSED_AFTER_MS, p99: MISSED_AFTER_MS };
+    const never = { ...one.freshness!, missed: 10, returned: all };
+    const trial = trialResult([one, storeResult({ id: 'two', freshness: never })]);
+    const { rows } = groupsOf(trial).find(({ title }) => title.startsWith('Freshness'))!;
+    const cellsOf = (what: string) => rows.find((row) => row.what === what)!.cells;
+    expect(cellsOf('returned by a query, p95')).toMatchObject([{ tone: 'best' }, { text: '> 30 s' }]);
+    expect(cellsOf('windows not returned within 30 s')).toMatchObject([
+      { text: '0 of 10', tone: 'plain' },
+      { text: '10 of 10', tone: 'bad' },
+    ]);
+    expect(trialReport(trial)).toContain('■ &gt; 30 s');
+  });
+
+  test('what costs little does not cost 0.00 USD', () => {
+    const money = {
+      usdPerMonth: 50,
+      usdPerMillionPoints: 0.0017,
+      usdPerMillionQuestions: 0.004321,
+      assumption: '',
+    };
+    const { rows } = groupsOf(trialResult([storeResult({ money })])).find(({ title }) =>
+      title.startsWith('Money'),
+    )!;
+    expect(rows.map(({ cells }) => cells[0]!.text)).toEqual(['50.00 USD', '0.0017 USD', '0.0043 USD']);
   });
 
   test('a wrong answer has no time but the difference', () => {

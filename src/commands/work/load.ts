@@ -18,7 +18,7 @@ import { ensureStream } from '../../bus/stream.ts';
 import { uncovered } from '../../bus/subjects.ts';
 import { type Config, loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import { inputOf, rulesOf } from '../../decode/formats.ts';
-import { type NotStored, notStored, watchStored } from '../../load/not-stored.ts';
+import { brokenInWords, type NotStored, notStored, watchStored } from '../../load/not-stored.ts';
 import { onceAnswered } from '../../load/once-answered.ts';
 import { newProgress, type Outlet, type Progress, publishTraffic } from '../../load/sender.ts';
 import { findDifferences, readBack, type SeriesDifference } from '../../load/stream-check.ts';
@@ -293,11 +293,7 @@ function toText(result: Result): string[] {
     `sent ${grouped(progress.messages)} messages (${bytes(progress.bytes)}) to ${options.subject} in ${seconds} s: ${rate}/s`,
     renderTable(['type', 'series', 'samples', 'sum'], types),
     `of these, late: ${grouped(totals.late)}, ahead: ${grouped(totals.ahead)}`,
-    ...(disconnects > 0 || progress.unconfirmed > 0
-      ? [
-          `the connection broke: ${grouped(progress.unconfirmed)} messages unconfirmed; they, and more, may be lost`,
-        ]
-      : []),
+    ...(disconnects > 0 || progress.unconfirmed > 0 ? [brokenInWords(progress.unconfirmed, unstored)] : []),
     ...(refusals > 0
       ? [`the bus denied permission: ${grouped(refusals)} refusals; refused messages did not arrive`]
       : []),

@@ -15,7 +15,7 @@ import { storeAddress } from '../../config/store-address.ts';
 import { trialName } from '../../trial/names.ts';
 import { trialReport } from '../../trial/report/page.ts';
 import { groupsOf } from '../../trial/report/table.ts';
-import type { Stage, TrialResult } from '../../trial/result.ts';
+import { isFailure, type Stage, type TrialResult } from '../../trial/result.ts';
 import { runTrial, type StageProgress } from '../../trial/run.ts';
 import { TrialStore } from '../../trial/stores.ts';
 import { readTraffic, type TrialTraffic } from '../../trial/traffic.ts';
@@ -87,7 +87,11 @@ async function trial(
     (sink) => new TrialStore(sink, name, storeAddress(sink) ?? 'its default address', process.env),
   );
   const { seconds: secondsEach, without } = options;
-  const about = { command: commandOf(options, sinks), settings: settingsOf(config, sinks), commit: commit() };
+  const about = {
+    command: commandOf(options, sinks, traffic),
+    settings: settingsOf(config, sinks),
+    commit: commit(),
+  };
   // The threads of sinks keep no process alive, and the bus is not needed any more.
   const alive = setInterval(() => {}, ALIVE_MS);
   try {
@@ -179,15 +183,16 @@ function settingsOf({ resolved }: Config, sinks: readonly SinkConfig[]): Record<
   return Object.fromEntries(given.map(({ variable, shown }) => [variable, shown]));
 }
 
+/** With the times of the windows that were read, even if none were given: for the same traffic. */
 function commandOf(
-  { from, to, seconds, without, keep }: TrialCommandOptions,
+  { seconds, memory, without, keep }: TrialCommandOptions,
   sinks: readonly SinkConfig[],
+  { range }: TrialTraffic,
 ): string {
   const time = (ms: number) => new Date(ms).toISOString();
   return [
     `metrics-fanout trial --sinks ${sinks.map(({ id }) => id).join(',')} --seconds ${seconds}`,
-    ...(from === undefined ? [] : [`--from ${time(from)}`]),
-    ...(to === undefined ? [] : [`--to ${time(to)}`]),
+    `--from ${time(range.from)} --to ${time(range.to)} --memory ${memory}`,
     ...(without.length === 0 ? [] : [`--without ${without.join(',')}`]),
     ...(keep ? ['--keep'] : []),
   ].join(' ');
@@ -208,7 +213,7 @@ function isFine({ stores, complete }: TrialResult): boolean {
   const isRight = ({ questions, proof, remarks }: TrialResult['stores'][number]) =>
     questions.every(({ asked }) => asked.kind !== 'different') &&
     (proof === null || proof.missing + proof.extra + proof.different === 0) &&
-    !remarks.some((remark) => remark.includes(' failed, and '));
+    !remarks.some(isFailure);
   return complete && stores.every(isRight);
 }
 
@@ -232,7 +237,8 @@ function trialText(result: TrialResult): string {
     return renderTable([title, ...result.stores.map(({ id }) => printable(id))], body);
   });
   const remarks = result.stores.flatMap(({ id, remarks }) =>
-    remarks.map((remark) => printable(`${id}: ${remark}.`)),
+    // The verdict has said why a trial ended early.
+    remarks.filter((remark) => !isFailure(remark)).map((remark) => printable(`${id}: ${remark}.`)),
   );
   const parts = [sentences.join('\n'), ...groups, [...result.traffic.remarks, ...remarks].join('\n')];
   return `${parts.filter((part) => part !== '').join('\n\n')}\n`;

@@ -6,7 +6,7 @@ import { askedQuestions, hotRunOf, verdictOf } from '../verdict.ts';
 import { barChart, type ChartBar, type ChartLine, lineChart, markOf, styleOf } from './charts.ts';
 import { element, escaped } from './html.ts';
 import { STYLE } from './style.ts';
-import { groupsOf, type ReportCell, type ReportGroup, timesOf, withoutTime } from './table.ts';
+import { groupsOf, type ReportCell, type ReportGroup, timesOf, waited, withoutTime } from './table.ts';
 
 export function trialReport(trial: TrialResult): string {
   const { stores, traffic } = trial;
@@ -51,7 +51,9 @@ ${notes(trial)}
 
 function verdict(trial: TrialResult): string {
   const sentences = verdictOf(trial).map(({ text, tone }) => element('li', text, `class="${tone}"`));
-  return `<ul class="verdict" aria-label="Verdict">${sentences.join('\n')}</ul>`;
+  // No green beside what is wrong.
+  const worst = (['bad', 'warn'] as const).find((tone) => verdictOf(trial).some((one) => one.tone === tone));
+  return `<ul class="verdict${worst === undefined ? '' : ` ${worst}-edge`}" aria-label="Verdict">${sentences.join('\n')}</ul>`;
 }
 
 function facts({ stores, machine, program, traffic, command, settings, ...trial }: TrialResult): string {
@@ -80,7 +82,7 @@ function facts({ stores, machine, program, traffic, command, settings, ...trial 
     .map(([term, text]) => `<div>${element('dt', term)}${element('dd', text)}</div>`)
     .join('\n');
   const variables = Object.entries(settings).map(([name, value]) => `${name}=${value}`);
-  const again = `<p class="quiet">To run it again: <code>${escaped([...variables, command].join(' '))}</code></p>`;
+  const again = `<p class="quiet again">To run it again on the same windows, while the stream holds them: <code>${escaped([...variables, command].join(' '))}</code></p>`;
   return `<dl class="facts">${list}</dl>\n${again}`;
 }
 
@@ -200,7 +202,7 @@ function freshnessChart(stores: readonly StoreResult[]): string {
     label: which === 'returned' ? 'until a query returned all rows, p95' : 'until it was acknowledged, p95',
     bars: stores.map((store, index) => {
       const value = store.freshness?.[which].p95;
-      return bar(index, store.id, value, value === undefined ? 'not measured' : milliseconds(value));
+      return bar(index, store.id, value, value === undefined ? 'not measured' : waited(value));
     }),
   }));
   return figure(

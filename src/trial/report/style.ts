@@ -23,10 +23,11 @@ ul { list-style: none; }
 .verdict { margin-top: 1rem; border: 1px solid var(--edge); border-left: 5px solid var(--good); border-radius: 6px;
   background: var(--panel); padding: 0.6rem 0.9rem; overflow-wrap: anywhere; }
 .verdict li { padding: 0.15rem 0; }
-.verdict li:first-child { font-size: 1.1rem; font-weight: 600; color: inherit; }
+.verdict li:first-child { font-size: 1.1rem; font-weight: 600; } .verdict li.good:first-child { color: inherit; }
+.verdict.warn-edge { border-left-color: var(--warn); } .verdict.bad-edge { border-left-color: var(--bad); }
 .bad { color: var(--bad); font-weight: 600; } .warn { color: var(--warn); } .good { color: var(--good); }
 .facts { display: grid; gap: 0.4rem 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); }
-.facts dd { overflow-wrap: anywhere; }
+.facts dd { overflow-wrap: anywhere; } .again { margin-top: 0.6rem; }
 .charts { columns: 24rem; column-gap: 0.75rem; }
 figure { min-width: 0; padding: 0.6rem 0.8rem; border: 1px solid var(--edge); border-radius: 6px; background: var(--panel); break-inside: avoid; margin-bottom: 0.75rem; }
 figcaption { font-weight: 600; margin-bottom: 0.4rem; }

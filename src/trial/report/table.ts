@@ -8,7 +8,7 @@ import {
   perSecond,
   seconds,
 } from '../../base/number-format.ts';
-import type { AskedResult, StoreResult, TrialResult } from '../result.ts';
+import { type AskedResult, MISSED_AFTER_MS, type StoreResult, type TrialResult } from '../result.ts';
 import { askedQuestions, hotRunOf, VERDICT_CLIENTS } from '../verdict.ts';
 
 export interface ReportCell {
@@ -34,17 +34,22 @@ const AS_GOOD = 1.05;
 
 type Better = 'lower' | 'higher';
 
-/** Returns a row of numbers. */
+/** Returns a row of numbers. With `stores`, those that prove nothing are not compared. */
 function row(
   what: string,
   better: Better,
   values: readonly (number | null | undefined)[],
   format: (value: number) => string,
+  stores: readonly StoreResult[] = [],
 ): ReportRow {
-  const known = values.filter((value): value is number => value != null && Number.isFinite(value));
+  const isApart = (index: number) => stores[index]?.isReadable === false;
+  const known = values.filter(
+    (value, index): value is number => value != null && Number.isFinite(value) && !isApart(index),
+  );
   const best = better === 'lower' ? Math.min(...known) : Math.max(...known);
-  const cells = values.map((value): ReportCell => {
+  const cells = values.map((value, index): ReportCell => {
     if (value == null || !Number.isFinite(value)) return NOTHING;
+    if (isApart(index)) return { text: format(value), note: 'not compared', tone: 'plain' };
     const factor = better === 'lower' ? value / best : best / value;
     const isBest = known.length > 1 && (value === best || factor < AS_GOOD);
     const note = isBest || known.length < 2 || !Number.isFinite(factor) ? '' : `${amount(factor)} times`;
@@ -83,6 +88,7 @@ function ingestGroup(stores: readonly StoreResult[]): ReportGroup {
         'higher',
         ingests.map((ingest) => ingest?.ceiling),
         perSecond,
+        stores,
       ),
       words(
         'writers, after which it no longer grew',
@@ -93,24 +99,28 @@ function ingestGroup(stores: readonly StoreResult[]): ReportGroup {
         'lower',
         best.map((rung) => rung?.write.p50),
         milliseconds,
+        stores,
       ),
       row(
         'write p99',
         'lower',
         best.map((rung) => rung?.write.p99),
         milliseconds,
+        stores,
       ),
       row(
         'our processor time per point',
         'lower',
         best.map((rung) => rung?.cpuPerPoint),
         (us) => `${amount(us)} us`,
+        stores,
       ),
       row(
         'points a second, all stores at once',
         'higher',
         ingests.map((ingest) => ingest?.together?.pointsPerSecond),
         perSecond,
+        stores,
       ),
       words(
         'errors',
@@ -140,12 +150,14 @@ function backfillGroup(stores: readonly StoreResult[]): ReportGroup {
         'lower',
         all.map((one) => one?.hourSeconds),
         seconds,
+        stores,
       ),
       row(
         'a day of this traffic (computed)',
         'lower',
         all.map((one) => one?.daySeconds),
         seconds,
+        stores,
       ),
     ],
   };
@@ -168,9 +180,11 @@ export function withoutTime(asked: AskedResult | undefined): ReportCell | undefi
     case 'failed':
       return { text: `no answer: ${asked.why}`, note: '', tone: 'plain' };
     case 'not_asked':
-      return { text: 'not asked', note: asked.why, tone: 'plain' };
-    default:
+    case undefined:
+      // Its remarks say why.
       return { ...NOTHING, text: 'not asked' };
+    default:
+      return asked satisfies never;
   }
 }
 
@@ -229,10 +243,25 @@ export function timesOf(trial: TrialResult): ReportGroup[] {
   });
 }
 
+/** A missed window took at least this long. */
+export function waited(ms: number): string {
+  return ms >= MISSED_AFTER_MS ? `> ${milliseconds(MISSED_AFTER_MS)}` : milliseconds(ms);
+}
+
+function missedRow(all: readonly StoreResult['freshness'][]): ReportRow {
+  return {
+    what: `windows not returned within ${milliseconds(MISSED_AFTER_MS)}`,
+    cells: all.map((one): ReportCell => {
+      if (one === null) return NOTHING;
+      return { text: `${one.missed} of ${one.windows}`, note: '', tone: one.missed > 0 ? 'bad' : 'plain' };
+    }),
+  };
+}
+
 function freshnessGroup(stores: readonly StoreResult[]): ReportGroup {
   const all = stores.map(({ freshness }) => freshness);
   return {
-    title: 'Freshness: after the end of a window and LATENESS',
+    title: `Freshness: after the end of a window and LATENESS, of ${Math.max(...all.map((one) => one?.windows ?? 0))} windows`,
     rows: [
       row(
         'acknowledged, p95',
@@ -244,14 +273,15 @@ function freshnessGroup(stores: readonly StoreResult[]): ReportGroup {
         'returned by a query, p50',
         'lower',
         all.map((one) => one?.returned.p50),
-        milliseconds,
+        waited,
       ),
       row(
         'returned by a query, p95',
         'lower',
         all.map((one) => one?.returned.p95),
-        milliseconds,
+        waited,
       ),
+      ...(all.some((one) => one && one.missed > 0) ? [missedRow(all)] : []),
     ],
   };
 }
