@@ -28,7 +28,7 @@ export interface ReportData {
 
 const FOLDER = ownFile('observe/page/');
 /** Modules, each after those that it imports: in the page they become one. */
-const MODULES = ['dom.js', 'charts.js', 'tables.js', 'main.js'];
+const MODULES = ['dom.js', 'charts.js', 'tables.js', 'percentiles.js', 'main.js'];
 
 interface Parts {
   readonly template: string;

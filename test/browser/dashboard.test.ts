@@ -13,6 +13,7 @@ import { loadConfig } from '../../src/config/config.ts';
 import { comparisonOf } from '../../src/observe/comparison.ts';
 import { Recording } from '../../src/observe/report.ts';
 import type { Status } from '../../src/observe/status.ts';
+import type { RecentAnswer } from '../../src/recent/question.ts';
 
 import { type Program, startProgram } from '../../src/servers/fanout-program.ts';
 import { freePort } from '../../src/servers/server-process.ts';
@@ -195,6 +196,31 @@ describe('the page', () => {
     expect(await texts(page, '#comparison tbody th')).toEqual(rows);
     expectAmong(lateShown, ({ samples }) => samples.lateShare * 100, 3, 'late');
     expect(await page.locator('#charts canvas').count()).toBe(await page.locator('#charts figure').count());
+  });
+
+  test('shows percentiles of the busiest timers, merged over the last minutes', async () => {
+    const page = await open();
+    await expect
+      .poll(() => texts(page, '#names thead th'))
+      .toEqual(['name', 'type', 'samples/s', 'share', 'p50 of 5 min', 'p99 of 5 min']);
+    const rows = await page.locator('#names tbody tr').evaluateAll((all) =>
+      // biome-ignore lint/suspicious/noExplicitAny: the DOM's types are not among Node's
+      all.map((row: any) => Array.from(row.children, (cell: any) => String(cell.textContent))),
+    );
+    const timers = rows.filter(([, type]) => type === 'timer');
+    expect(timers.length).toBeGreaterThan(0);
+    for (const [name, , , , p50, p99] of timers) {
+      // The samples of a few seconds more or less change little.
+      const query = new URLSearchParams({ name: name!, last: '5m' });
+      const { groups } = (await (await fetch(`${service.url}/api/query?${query}`)).json()) as RecentAnswer;
+      const expected = groups.find((group) => group.name === name && group.type === 'timer')!;
+      for (const [text, value] of [
+        [p50, expected.p50!],
+        [p99, expected.p99!],
+      ] as const)
+        expect(Math.abs(Number(text!.replaceAll(',', '')) / value - 1), `${name}: ${text}`).toBeLessThan(0.5);
+    }
+    for (const row of rows.filter(([, type]) => type !== 'timer')) expect(row.slice(4)).toEqual(['', '']);
   });
 
   test('shows a name as text, whatever it contains', async () => {

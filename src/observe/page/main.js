@@ -1,6 +1,7 @@
 /** Shows on the page what the service reports, or that it does not report. */
 import { ChartBoard } from './charts.js';
 import { byId, setAttribute, setText } from './dom.js';
+import { TimerPercentiles } from './percentiles.js';
 import { NARROW, showCards, showComparison, showNames, showNotes, showSource } from './tables.js';
 
 /** @typedef {import('../page.ts').ReportData} ReportData */
@@ -13,6 +14,7 @@ const CHECK_MS = 1_000;
 const RETRY_MS = 2_000;
 
 const board = new ChartBoard();
+const timers = new TimerPercentiles();
 
 /** @type {View | undefined} */
 let shown;
@@ -41,7 +43,14 @@ function show(view) {
   showCards(view.cards);
   showComparison(view.comparison);
   showNotes(view.notes);
-  showNames(status.topNames);
+  showNames(status.topNames, timers.known);
+}
+
+/** @param {View} view */
+async function showLive(view) {
+  show(view);
+  const areNew = await timers.ask(view.status.topNames);
+  if (areNew && shown !== undefined) showNames(shown.status.topNames, timers.known);
 }
 
 class Connection {
@@ -64,11 +73,11 @@ class Connection {
         take(JSON.parse(event.data));
       });
     on('opening', ({ view, charts }) => {
-      show(view);
+      void showLive(view);
       board.begin(view.comparison.sinks, charts);
     });
     on('view', (view) => {
-      show(view);
+      void showLive(view);
       // Before the service is attached to the bus, its status has no sinks.
       if (!board.isOf(view.comparison.sinks)) board.begin(view.comparison.sinks, board.charts);
     });

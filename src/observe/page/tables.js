@@ -6,6 +6,7 @@ import { byId, fillChildren, make, setAttribute, setText } from './dom.js';
 /** @typedef {import('../sink-card.ts').SinkCard} SinkCard */
 /** @typedef {import('../comparison.ts').ComparedCell} ComparedCell */
 /** @typedef {import('../status.ts').Status} Status */
+/** @typedef {import('./percentiles.js').TimerPercentiles} TimerPercentiles */
 
 /** @param {readonly Fact[]} facts */
 export function showSource(facts) {
@@ -134,19 +135,32 @@ export function showComparison({ sinks, rows }) {
   );
 }
 
-/** @param {Status['topNames']} names */
-export function showNames(names) {
+/**
+ * @param {Status['topNames']} names
+ * @param {TimerPercentiles['known']} percentiles
+ */
+export function showNames(names, percentiles) {
   const table = byId('names');
-  showHeader(table, ['name', 'type', 'samples/s', 'share']);
+  // On a phone, there is no room for more.
+  const hasPercentiles = percentiles.size > 0 && !NARROW.matches;
+  const more = hasPercentiles ? ['p50 of 5 min', 'p99 of 5 min'] : [];
+  showHeader(table, ['name', 'type', 'samples/s', 'share', ...more]);
   const number = new Intl.NumberFormat('en', { maximumFractionDigits: 1 });
+  const digits = new Intl.NumberFormat('en', { maximumSignificantDigits: 4 });
   fillChildren(
     /** @type {Element} */ (table.querySelector('tbody')),
     names,
-    () => make('tr', {}, make('th', { scope: 'row' }), make('td', {}), make('td', {}), make('td', {})),
+    () => make('tr', {}, make('th', { scope: 'row' })),
     (row, { name, type, samplesPerSecond, share }) => {
+      const { p50 = null, p99 = null } = (type === 'timer' && percentiles.get(name)) || {};
+      const merged = [p50, p99].map((value) => (value === null ? '' : digits.format(value)));
       const texts = [name, type, number.format(samplesPerSecond), `${number.format(100 * share)} %`];
-      for (const [index, text] of texts.entries())
-        setText(/** @type {Element} */ (row.children[index]), text);
+      fillChildren(
+        row,
+        hasPercentiles ? [...texts, ...merged] : texts,
+        () => make('td', {}),
+        (cell, text) => setText(cell, text),
+      );
     },
   );
 }
