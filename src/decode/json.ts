@@ -186,7 +186,17 @@ export class JsonDecoder implements Decoder {
     this.#scanner.load(bytes, messageStart, messageEnd);
     const reason = this.#object(messageStart);
     if (reason === undefined) handler.sample(sample);
-    else handler.rejectedMessage(reason, bytes.subarray(messageStart, messageEnd));
+    else this.#handOverLines(reason, bytes.subarray(messageStart, messageEnd), handler);
+  }
+
+  /**
+   * Hands over a message that is no sample: where both its ends are those of the layout, it may be lines. It is short,
+   * so nothing has to pause in the middle of a batch.
+   */
+  #handOverLines(reason: InputRejection, message: Uint8Array, handler: SampleHandler): void {
+    const begin = this.#sample.messageStart;
+    const isLines = this.#isLines(begin);
+    this.#finish(isLines ? this.#firstLines(begin, begin, handler, false) : reason, message, handler);
   }
 
   /** Reads a message that should be one object, with its series. Returns why it is rejected. */
@@ -244,9 +254,7 @@ export class JsonDecoder implements Decoder {
     if (scanner.peek(start) !== OPEN_OBJECT) return this.#brokenSyntax(start) ?? 'not_an_object';
     if (this.#isLines(start)) {
       this.#pass = 'lines';
-      this.#readLines = 0;
-      this.#brokenLines = 0;
-      return this.#lines(begin, start, handler);
+      return this.#firstLines(begin, start, handler, true);
     }
     const reason = this.#object(begin);
     if (reason === undefined) handler.sample(this.#sample);
@@ -315,14 +323,20 @@ export class JsonDecoder implements Decoder {
     return i;
   }
 
+  #firstLines(begin: number, start: number, handler: SampleHandler, mayPause: boolean) {
+    this.#readLines = 0;
+    this.#brokenLines = 0;
+    return this.#lines(begin, start, handler, mayPause);
+  }
+
   /** Hands over the objects of the lines from `from` on. Returns why the message is rejected whole: no line is JSON. */
-  #lines(begin: number, from: number, handler: SampleHandler): InputRejection | undefined {
+  #lines(begin: number, from: number, handler: SampleHandler, mayPause = true): InputRejection | undefined {
     const { steps } = this;
     const scanner = this.#scanner;
     const { end } = scanner;
     let i = scanner.space(from);
     while (i < end) {
-      if (steps.left <= 0) {
+      if (mayPause && steps.left <= 0) {
         this.#pausedAt = i - begin;
         return undefined;
       }

@@ -11,9 +11,15 @@ const names = (elements: readonly (InputRejection | Heard)[]) =>
   elements.map((element) => (typeof element === 'string' ? element : element.name));
 
 describe('lines', () => {
-  const first = fc.constantFrom(object('a'), object('b', 2.5), '{"name":"x"}', '{"broken":}', '{}');
+  const inGoLayout = (name: string) =>
+    `${object(name).slice(0, -1)},"dimensions":{"k":"v"},"timestamp":"2026-11-23T01:30:00Z"}`;
+  const first = fc.constantFrom(
+    ...[object('a'), object('b', 2.5), inGoLayout('l'), '{"name":"x"}', '{"broken":}', '{}'],
+  );
+  const last = fc.constantFrom(object('z'), inGoLayout('y'));
   const line = fc.oneof(
     first,
+    fc.constantFrom(inGoLayout('g'), inGoLayout('h\\"')),
     fc.constantFrom('', ' \t', '7', 'null', '[]', `[${object('c')}]`, '{"a":[{', `${object('d')} x`, '"'),
     fc.constantFrom(
       object('é'),
@@ -29,9 +35,10 @@ describe('lines', () => {
       fc.property(
         first,
         fc.array(line, { maxLength: 8 }),
+        last,
         fc.constantFrom('\n', '\r\n'),
-        (begin, more, end) => {
-          const lines = [begin, ...more, object('z')];
+        (begin, more, finish, end) => {
+          const lines = [begin, ...more, finish];
           const message = lines.join(end);
           const alone = lines
             .filter((text) => text.trim() !== '')
