@@ -264,6 +264,8 @@ export class Engine {
   readonly #owed = new Map<Lane, Owed>();
   /** Of the stores that said which ones they are. */
   readonly #identities = new WeakMap<Lane, string>();
+  /** Lanes that `#heedTwins` has stopped. */
+  readonly #sharing = new WeakSet<Lane>();
   readonly #running = new Map<Lane, Promise<void>>();
   readonly #paused = new Set<string>();
   /** Aborts when a lane fails, with its error. */
@@ -619,7 +621,7 @@ export class Engine {
     keeper.onUnreadable = (error) => {
       if (over.aborted) return;
       if (error === undefined) {
-        lane.unblock();
+        if (!this.#sharing.has(lane)) lane.unblock();
         return;
       }
       if (lane.blocked) return;
@@ -640,6 +642,9 @@ export class Engine {
       if (other === lane || this.#identities.get(other) !== identity || length(other) === length(lane))
         continue;
       const [stops, goesOn] = length(lane) > length(other) ? [lane, other] : [other, lane];
+      // Each store is asked which one it is from time to time.
+      if (this.#sharing.has(stops)) continue;
+      this.#sharing.add(stops);
       this.#catchUps.end(stops);
       const message = `the sink ${goesOn.id} writes windows of another length to the same table, or to one that this is a copy of. Give one of them a new table, and restart`;
       stops.block({ at: this.#clock.now(), reason: 'shared_table', message });

@@ -299,6 +299,36 @@ test.each([
   },
 );
 
+test('a sink that is stopped because of its table is told of once, and stays so when its checkpoint can be read again', async () => {
+  const { clock, stream, sinks, spoiled, start, rows } = setUp();
+  for (const sink of Object.values(sinks)) Object.assign(sink, { identity: async () => 'one table' });
+  sinks.b.openError = new Error('down');
+  const told: string[] = [];
+  const events = { ...SILENT, tableShared: (sink: string) => told.push(sink) };
+  const { engine, stop } = start({}, events, {}, new Map(), new Map([['a', coarseTiling(TILING, 3000)]]));
+  const { lane } = engine.lanes[0]!;
+  const publish = async (from: number, to: number) => {
+    for (let second = from; second < to; second++)
+      stream.publish(1000 * second + 500, 1000 * second + 500, 1);
+    await clock.pass(1000 * (to - from));
+  };
+  await publish(0, 5);
+  spoiled.add('a');
+  await publish(5, 10);
+  expect(lane.lastFailure).toMatchObject({ reason: 'checkpoint' });
+  const before = rows(sinks.a);
+  sinks.b.openError = undefined;
+  await publish(10, 60);
+  expect(lane.lastFailure).toMatchObject({ reason: 'shared_table' });
+  const { downSince } = lane;
+  spoiled.clear();
+  await publish(60, 200);
+  expect([lane.state, lane.downSince, told]).toEqual(['stopped', downSince, ['a']]);
+  expect(rows(sinks.a)).toEqual(before);
+  expect(sinks.b.rows.size).toBeGreaterThan(190);
+  await stop();
+});
+
 test('sinks with one table and windows of one length, or with tables of their own, go on', async () => {
   const { clock, stream, sinks, start } = setUp();
   Object.assign(sinks.a, { identity: async () => 'one' });
