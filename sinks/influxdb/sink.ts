@@ -254,7 +254,9 @@ class InfluxDbSink implements Sink {
       if (known?.isSure || this.#context.readOnly) return known?.identity;
       const own = { identity: randomUUID(), made: Date.now(), isSure: false };
       if (known === undefined) await this.#offer(own, signal);
-      await sleep(SETTLE_MS, undefined, { signal });
+      // With a short TIMEOUT, there is no time to wait for long: the next attempt finds what this one has offered.
+      const waitMs = known === undefined ? SETTLE_MS : known.made + SETTLE_MS - Date.now();
+      if (waitMs > 0) await sleep(Math.min(waitMs, SETTLE_MS), undefined, { signal });
       const first = await this.#stored(signal);
       if (first?.isSure === false) await this.#offer({ ...first, isSure: true }, signal);
       return (await this.#stored(signal))?.identity;

@@ -367,6 +367,17 @@ describe('identity', () => {
       'fanout_store,identity=offered made=5i,sure=true 4102444800000',
     ]);
   });
+
+  it('is found with a TIMEOUT that is too short to see what others offer', async () => {
+    const tooShortMs = 900;
+    const server = await startInfluxDb();
+    atEnd(() => server.stop());
+    await fetch(`${server.url}/query?q=CREATE%20DATABASE%20d`, { method: 'POST' });
+    const sink = sinkOf(server.url);
+    await expect(sink.identity!(AbortSignal.timeout(tooShortMs))).rejects.toThrow();
+    const again = () => sink.identity!(AbortSignal.timeout(tooShortMs)).catch(() => undefined);
+    await expect.poll(again, { timeout: 60_000 }).toBeTypeOf('string');
+  });
 });
 
 describe('QuestDB', () => {
