@@ -297,9 +297,12 @@ export class Lane {
   }
 
   #merge(merging: Merging, sized: SizedWindow): void {
-    const isEmpty = this.#queue.empty && !merging.isBehind;
+    // While a store takes the only one that waits, the next one is made beside it, however large both are: one that
+    // takes longer to write than WINDOW would be dropped each time before it is written, and read again.
+    const isRoom = this.#queue.empty || (this.#queue.size === 1 && this.up);
+    const mayExceed = isRoom && !merging.isBehind;
     merging.offer(sized);
-    const isFull = !isEmpty && merging.bytes > 0 && this.backlogBytes > this.#options.backlogBytes;
+    const isFull = !mayExceed && merging.bytes > 0 && this.backlogBytes > this.#options.backlogBytes;
     if (!isFull) return;
     if (this.#options.replayable) this.#fallBehind();
     // What waits to be merged takes more room than what it is merged into.

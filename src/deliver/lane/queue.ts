@@ -155,7 +155,12 @@ export class WindowQueue {
   }
 
   get empty(): boolean {
-    return this.#entries.length + this.#rewrites.length === 0;
+    return this.size === 0;
+  }
+
+  /** How many windows are not confirmed, or are being rewritten. */
+  get size(): number {
+    return this.#entries.length + this.#rewrites.length;
   }
 
   /** Whether there is anything to write of a window that is about to be offered: otherwise it needs no room. */

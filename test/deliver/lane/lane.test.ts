@@ -1018,6 +1018,26 @@ describe('windows of its own, of three of the pipeline', () => {
     expect([told.fellBehind, lane.next, lane.offeredTo, lane.backlogBytes]).toEqual([1, 0, 0, 0]);
   });
 
+  test('one that a store takes is not dropped for the next one, however large: it would begin again each time', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = () => 'hang';
+    const { lane, told } = laneOf(clock, sink, { merger: own(), backlogBytes: 1, timeoutMs: 60_000 });
+    void lane.run();
+    await clock.pass(10);
+    const offer = async (number: number) => {
+      lane.offer(one(number));
+      lane.advance((number + 1) * WINDOW_MS, number);
+      await clock.pass(1000);
+    };
+    for (const number of [0, 1, 2, 3, 4]) await offer(number);
+    expect([told.fellBehind, lane.next, sink.batches.length]).toEqual([0, 0, 1]);
+    await clock.pass(60_000);
+    // It takes nothing.
+    await offer(5);
+    expect([told.fellBehind, lane.backlogBytes]).toEqual([1, 0]);
+  });
+
   test('in core mode, a stop writes what there is of one', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
