@@ -4,7 +4,7 @@
 // node_modules.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -175,9 +175,13 @@ function newerNats() {
 function vitest(args, variables = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'fanout-test-'));
   const report = join(folder, 'report.json');
+  // Servers that run as other users have folders in it.
+  chmodSync(folder, 0o711);
   try {
     const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-    const status = run('vitest', ['run', ...reporters, ...args], { env: { ...env, ...variables } });
+    // Of a service that somebody runs on this machine, the tests must not find the control socket.
+    const all = { ...env, ...variables, TMPDIR: folder };
+    const status = run('vitest', ['run', ...reporters, ...args], { env: all });
     const counts = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')) : {};
     const { numPassedTests: passed = 0, numPendingTests: skipped = 0, numFailedTests = 1 } = counts;
     // A file that does not load, or an error outside a test, fails the run without failing a test.

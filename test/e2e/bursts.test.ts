@@ -101,6 +101,10 @@ test.for(RUNS)('of a burst of which the stream stores all, none: run %i', async 
   const { nats, slices } = await watching(isUnlimited ? '' : `max_buffered_msgs: ${2 * MESSAGES}`);
   const { lost } = await load(nats, run);
   expect(lost).toBe(0);
-  for (const service of slices)
-    expect(await judged(service, 0)).toMatchObject({ unstored: 0, unknownSpans: 0 });
+  for (const service of slices) {
+    const found = await judged(service, 0);
+    expect(found.unstored).toBe(0);
+    // Whoever is busy may come too late to tell, and says so.
+    if (found.unknownSpans > 0) expect(found.unknown).toBe('the stream is read too slowly');
+  }
 });
