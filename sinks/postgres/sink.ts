@@ -344,7 +344,8 @@ class PostgresSink implements Sink {
     return await this.#classified(signal, () =>
       this.#lend(signal, async (connection) => {
         const found = (await connection.run(select))?.rows[0]?.version ?? undefined;
-        return found?.split(' on ')[0];
+        // Then come the system's own name for it, and what it was built on.
+        return found?.split(/ on | \(/)[0];
       }),
     );
   }

@@ -42,6 +42,9 @@ const dayIfOther = (at: string, now: string) =>
 
 const secondsBetween = (from: string, to: string) => Math.max(0, (Date.parse(to) - Date.parse(from)) / 1000);
 
+/** When reading is so far behind, in seconds, no sink is up to date, however well its store is. */
+const BEHIND_SECONDS = 30;
+
 export function sinkCard(sink: SinkStatus, about: AboutWindows): SinkCard {
   const { id, kind, lastFailure, catchUp } = sink;
   // A third-party sink may have left out the reason.
@@ -67,6 +70,12 @@ export function sinkCard(sink: SinkStatus, about: AboutWindows): SinkCard {
   if (catchUp !== null) {
     const left = catchUp.secondsLeft === null ? '' : `, about ${seconds(catchUp.secondsLeft)} left`;
     const detail = `${amount(Math.ceil(catchUp.windowsBehind))} windows behind${left}`;
+    return card('catching up', 'warn', detail, safety(sink, about));
+  }
+  // Then all sinks that follow the live path wait for that.
+  const { lagSeconds } = about.source;
+  if (lagSeconds > BEHIND_SECONDS) {
+    const detail = `The service reads messages that are ${seconds(lagSeconds)} old`;
     return card('catching up', 'warn', detail, safety(sink, about));
   }
   const silent = receiptTrouble(sink, about);
@@ -122,9 +131,9 @@ function adviceFor(reason: string, id: string): string {
     case 'throttled':
       return 'Nothing if it passes. If not, give the store more capacity.';
     case 'checkpoint':
-      return 'Do what the message says; the sink goes on by itself.';
+      return 'Do what the message says; after a change to its checkpoint, the sink goes on by itself.';
     case 'shared_table':
-      return 'Do what the message says. The rows that both have written there are wrong: empty the table.';
+      return 'Give this sink another table, and restart. Leave the rows of the other one: metrics-fanout verify says whether some were overwritten, and replay writes them again.';
     default:
       return isRefusal(reason) ? `${REPAIRS[reason]} ${tryIt}` : tryIt;
   }

@@ -363,8 +363,9 @@ describe('accessibility', () => {
     const rows = comparisonOf(await service.status()).rows.map(({ what }) => what);
     expect(await card(page, 'sqlite').locator('.measures dt').allInnerTexts()).toEqual(rows.slice(1));
     await page.setViewportSize(DESKTOP);
-    expect(await texts(page, '#comparison tbody th')).toEqual(rows);
-    expect(await card(page, 'sqlite').locator('.measures dt').count()).toBe(0);
+    // The page hears of the new size a moment later.
+    await expect.poll(() => texts(page, '#comparison tbody th')).toEqual(rows);
+    await expect.poll(() => card(page, 'sqlite').locator('.measures dt').count()).toBe(0);
     const chart = page.locator('[role="img"]').first();
     await expect.poll(() => chart.getAttribute('aria-label')).toContain('now');
     const tree = await page.locator('body').ariaSnapshot();

@@ -48,6 +48,26 @@ test('of a sink that somebody paused, and of one that catches up, it says until 
   expect(await linesOf({})).not.toMatchObject(safe);
 });
 
+test('while the service itself reads what is old, no sink is called healthy', async () => {
+  const sink = sinkStatus({});
+  const status = await statusOf([sink]);
+  const cardAt = (lagSeconds: number) =>
+    sinkCard(sink, { ...status, source: { ...status.source, lagSeconds } });
+  expect(cardAt(29).state).toBe('healthy');
+  expect(cardAt(720)).toMatchObject({
+    state: 'catching up',
+    tone: 'warn',
+    detail: 'The service reads messages that are 12 min old',
+  });
+});
+
+test('of a table that two sinks share, it does not advise to empty it', async () => {
+  const lastFailure = { at: Date.UTC(2026, 10, 30, 11, 59), reason: 'shared_table', message: 'no' };
+  const lines = await linesOf({ ...DOWN, state: 'stopped', lastFailure });
+  expect(lines).toMatchObject({ 'what to do': expect.stringMatching(/another table.*verify.*replay/) });
+  expect(JSON.stringify(lines)).not.toContain('empty');
+});
+
 test('a store that takes rows and no receipts is not healthy; one that never kept any is', async () => {
   const lastFailure = { at: Date.UTC(2026, 10, 30, 11, 59), message: 'no right.' };
   const failing = { state: 'failing', failures: 3, until: '2026-11-30T11:48:00.000Z', lastFailure } as const;

@@ -74,8 +74,8 @@ function showTerms(list, terms) {
   );
 }
 
-/** On a phone, the sinks are cards one below the other: a table of them would have to be pushed around. */
-export const NARROW = matchMedia('(max-width: 30rem)');
+/** On a phone or a narrow window, the sinks are cards one below the other: a table of them would have to be pushed around. */
+export const NARROW = matchMedia('(max-width: 48rem)');
 
 /**
  * @param {HTMLElement} table
