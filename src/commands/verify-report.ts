@@ -29,6 +29,9 @@ export interface SinkFindings {
   readonly notHeld: number | undefined;
   /** Windows after the range. */
   readonly unconfirmed: number;
+  /** See `JudgedRange`. */
+  readonly without?: WindowRange | undefined;
+  readonly cut?: number | undefined;
   /** Undefined if the range is empty. */
   readonly verdict: WindowVerdict | undefined;
 }
@@ -87,13 +90,17 @@ function toReport({
   lost,
   notHeld,
   unconfirmed,
+  without,
+  cut,
   verdict = NOTHING,
 }: SinkFindings): SinkReport {
   const { windows, rows, reasons, examples } = verdict;
   const remarks = [...reasons];
   if (lost > 0) remarks.push(lostInWords({ from: range.from, lost }));
   if (notHeld !== 0) remarks.push(`${notHeldInWords(range.from, notHeld)}: they are not judged`);
-  if (range.from >= range.to) remarks.push('it has not confirmed any of these windows yet');
+  remarks.push(...emptyRemarks({ range, lost, unconfirmed, without }));
+  if (cut !== undefined && without === undefined)
+    remarks.push(`its window ${iso(cut)} is not in the range as a whole: it is not judged`);
   if (windowMs !== undefined)
     remarks.push(`its windows are ${windowMs / 1000} s long: each is made anew of those of the pipeline`);
   if (began !== undefined && began > range.from)
@@ -120,6 +127,21 @@ function toReport({
     examples,
   };
 }
+
+/** Why there is nothing to judge. */
+function emptyRemarks({
+  range,
+  lost,
+  unconfirmed,
+  without,
+}: Pick<SinkFindings, 'range' | 'lost' | 'unconfirmed' | 'without'>): string[] {
+  if (without !== undefined)
+    return [`no whole window of this sink is in the range ${iso(without.from)} to ${iso(without.to)}`];
+  if (range.from < range.to || (lost > 0 && unconfirmed === 0)) return [];
+  return ['it has not confirmed any of these windows yet'];
+}
+
+const iso = (time: number) => new Date(time).toISOString();
 
 /** What was chosen for the range, and what else is there. */
 function nameRemarks(
@@ -161,7 +183,8 @@ export function reportText({ equal, matched, sinks }: Report, width?: number): s
     ...examples.map((example) => `${sink}: ${describeDifference(example)}`),
   ]);
   const ranges = new Set(sinks.map(({ from, to }) => `${from} to ${to}`));
-  const range = ranges.size === 1 ? [`${[...ranges][0]}:`, ''] : [];
+  const isEmpty = sinks.every(({ from, to }) => from === to);
+  const range = ranges.size === 1 && !isEmpty ? [`${[...ranges][0]}:`, ''] : [];
   const notEqual = matched ? 'Not every window is known to be equal.' : 'Nothing was compared.';
   const ending = equal ? 'Every window judged is equal, row by row and to the last bit.' : notEqual;
   return `${[...range, ...tables, '', ...details.map(printable), ending].join('\n')}\n`;

@@ -76,3 +76,31 @@ test('if nothing has the name, nothing was compared', () => {
   expect(report).toMatchObject({ equal: false, matched: false });
   expect(reportText(report)).toContain('sqlite: no series matches http.requets\nNothing was compared.');
 });
+
+test('an empty range says whether no whole window is in it, or none is confirmed', () => {
+  const empty = { ...FOUND, range: { from: 60_000, to: 60_000 }, verdict: undefined };
+  const words = (found: SinkFindings) => {
+    const report = reportOf([found]);
+    expect(report.equal).toBe(false);
+    return reportText(report);
+  };
+  const none = words({ ...empty, without: { from: 10_000, to: 50_000 } });
+  expect(none).toContain(
+    'no whole window of this sink is in the range 1970-01-01T00:00:10.000Z to 1970-01-01T00:00:50.000Z',
+  );
+  expect(none).not.toContain('confirmed');
+  expect(none).not.toContain('1970-01-01T00:01:00.000Z');
+  const later = words({ ...empty, unconfirmed: 2 });
+  expect(later).toContain('it has not confirmed any of these windows yet');
+  expect(later).not.toContain('whole window');
+  // What was lost is said, and no more.
+  expect(words({ ...empty, lost: 1 })).not.toContain('confirmed');
+});
+
+test('a window of which only a part was asked for is named', () => {
+  const report = reportOf([{ ...FOUND, cut: 0 }]);
+  expect(report.equal).toBe(true);
+  expect(reportText(report)).toContain(
+    'its window 1970-01-01T00:00:00.000Z is not in the range as a whole: it is not judged',
+  );
+});

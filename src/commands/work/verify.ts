@@ -13,12 +13,13 @@ import { pipelineTiling } from '../../bus/kv/window-shapes.ts';
 import { type Config, loadConfig } from '../../config/config.ts';
 import type { SinkConfig } from '../../config/sink-config.ts';
 import { NameChoices } from '../../deliver/name-choices.ts';
-import { replays, wholeWindows } from '../../deliver/replay/recompute-range.ts';
+import { replays, type WholeWindows, wholeWindows } from '../../deliver/replay/recompute-range.ts';
 import { recomputeWindow } from '../../deliver/replay/recompute-window.ts';
 import { resumeFrom } from '../../deliver/start-points.ts';
 import { ThreadedSink } from '../../deliver/thread/threaded-sink.ts';
 import { KEPT_MARGIN_MS } from '../../deliver/verifier.ts';
 import { readBackOf, type WindowRange } from '../../sink/contract.ts';
+import { type JudgedRange, judgedRange } from '../../verify/judged-range.ts';
 import { READ_TIMEOUT_MS } from '../../verify/rows.ts';
 import type { JudgedSink } from '../../verify/verdict.ts';
 import { onlyMatching, Verification } from '../../verify/verification.ts';
@@ -76,24 +77,20 @@ async function verify(options: VerifyOptions, config: Config): Promise<Report> {
   await Promise.all(sinks.map((sink) => sink.close()));
   await bus.close();
   for (const judge of verification.judges) if (stop.aborted) judge.doubt('stopped before the end');
-  const found = verification.matched || sinks.some(({ hasMatch }) => hasMatch);
+  const isFound = verification.matched || sinks.some(({ hasMatch }) => hasMatch);
   // Of windows that nobody could read, nobody knows what they hold.
-  const unmatched = isJudged(verification) && !found ? options.name : undefined;
+  const unmatched = isJudged(verification) && !isFound ? options.name : undefined;
   return reportOf(
     sinks.map(
-      ({ id, range, windowMs, windows = tiling, began, keptFrom, names, unknownNames, owedFrom }) => ({
+      ({ id, found, range, windowMs, windows = tiling, began, keptFrom, names, unknownNames, owedFrom }) => ({
+        ...found,
         id,
-        range,
         windowMs,
         began,
         keptFrom,
         names: names?.list,
         namesKnownFrom: unknownNames?.to,
-        lost: Math.ceil(
-          windows.windowsBetween(whole.from - whole.lost * tiling.epochAt(whole.from).windowMs, whole.from),
-        ),
         notHeld: whole.isTruncated ? windowsBefore(range.from, owedFrom, windows) : 0,
-        unconfirmed: Math.floor(windows.windowsBetween(Math.max(range.to, whole.from), whole.to)),
         verdict: verification.judges.find(({ sink }) => sink.id === id)?.verdict(),
       }),
     ),
@@ -159,6 +156,7 @@ function matcher({ name }: VerifyOptions): ((text: string) => boolean) | undefin
 /** A sink that is being verified, in a thread of its own. It is opened when it is first read. */
 class VerifiedSink implements JudgedSink {
   readonly id: string;
+  readonly found: JudgedRange;
   readonly range: WindowRange;
   readonly windowMs: number | undefined;
   readonly windows: Tiling | undefined;
@@ -181,7 +179,7 @@ class VerifiedSink implements JudgedSink {
   constructor(
     config: SinkConfig,
     options: VerifyOptions,
-    whole: WindowRange & { readonly tiling: Tiling },
+    whole: WholeWindows & { readonly tiling: Tiling },
     stored: readonly StoredCheckpoint[],
     stop: AbortSignal,
   ) {
@@ -214,11 +212,9 @@ class VerifiedSink implements JudgedSink {
     this.windowMs = known === undefined ? config.windowMs : known.window;
     if (this.windowMs !== undefined) this.windows = coarseTiling(whole.tiling, this.windowMs);
     const { windows = whole.tiling } = this;
-    const begins = options.from === undefined ? Math.max(whole.from, known?.began ?? whole.from) : whole.from;
-    // Only whole windows of its own.
-    const from = windows.startOf(begins) === begins ? begins : windows.endOf(begins);
-    const confirmed = windows.startOf(Math.min(whole.to, known?.next ?? from));
-    this.range = { from, to: Math.max(from, confirmed) };
+    const asked = options.from === undefined ? undefined : whole.tiling.startOf(options.from);
+    this.found = judgedRange({ asked, whole, windows, began: known?.began, next: known?.next });
+    this.range = this.found.range;
   }
 
   async *read(range: WindowRange) {
