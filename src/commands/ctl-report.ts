@@ -13,6 +13,7 @@ import type { SinkStatus, Status } from '../observe/status.ts';
 import { stateOf } from '../observe/view.ts';
 import { changeText, listText } from './checkpoint-report.ts';
 import { type Cell, renderTable } from './terminal/table.ts';
+import { differencesInWords } from './verify-words.ts';
 
 /** How an instance was reached that is not on the bus. */
 const VIA = { bus: '', http: ' (over HTTP)', socket: ' (over its socket)' } as const;
@@ -212,10 +213,11 @@ function summary({ operation, result }: Partial<TaskReport>): string {
   if (operation !== 'verify') return plain(result);
   const { equal, sinks } = result as {
     readonly equal: boolean;
-    readonly sinks: readonly { readonly sink: string; readonly windows: object }[];
+    readonly sinks: readonly { readonly sink: string; readonly windows: { readonly different: number } }[];
   };
   const each = sinks.map(({ sink, windows }) => `${sink}: ${plain(windows)}`);
-  return [equal ? 'equal' : 'not known to be equal', ...each].join('; ');
+  const notEqual = differencesInWords(sinks) ?? 'not known to be equal';
+  return [equal ? 'equal' : notEqual, ...each].join('; ');
 }
 
 /** What a sink is now is said in words. */

@@ -8,6 +8,7 @@ import type { WindowRange } from '../sink/contract.ts';
 import { describeDifference, type RowDifference } from '../verify/rows.ts';
 import type { WindowVerdict } from '../verify/verdict.ts';
 import { type Cell, renderTable } from './terminal/table.ts';
+import { differencesInWords } from './verify-words.ts';
 
 export interface SinkFindings {
   readonly id: string;
@@ -185,9 +186,15 @@ export function reportText({ equal, matched, sinks }: Report, width?: number): s
   const ranges = new Set(sinks.map(({ from, to }) => `${from} to ${to}`));
   const isEmpty = sinks.every(({ from, to }) => from === to);
   const range = ranges.size === 1 && !isEmpty ? [`${[...ranges][0]}:`, ''] : [];
-  const notEqual = matched ? 'Not every window is known to be equal.' : 'Nothing was compared.';
-  const ending = equal ? 'Every window judged is equal, row by row and to the last bit.' : notEqual;
+  const ending = endingOf({ equal, matched, sinks });
   return `${[...range, ...tables, '', ...details.map(printable), ending].join('\n')}\n`;
+}
+
+function endingOf({ equal, matched, sinks }: Report): string {
+  if (equal) return 'Every window judged is equal, row by row and to the last bit.';
+  const differences = differencesInWords(sinks);
+  if (differences !== undefined) return `${differences}.`;
+  return matched ? 'Not every window is known to be equal.' : 'Nothing was compared.';
 }
 
 const notConfirmed = (windows: number) =>

@@ -30,6 +30,18 @@ test('of an instance that is not ready, ctl status says why', async () => {
   expect(await statusText({ ...noBus, detached: true })).not.toContain('not ready');
 });
 
+test('ctl verify says that windows are different, and tells that from unknown', () => {
+  const told = (different: number, unknown: number) => {
+    const sinks = [{ sink: 'sqlite', windows: { equal: 1, different, unknown } }];
+    const task = { operation: 'verify', state: 'done', error: null, result: { equal: false, sinks } };
+    const body = { instance: 'one', ok: true, result: task };
+    const reply = { instance: 'one', via: 'socket', body };
+    return outcomesText('verify', [{ reply, task } as never]);
+  };
+  expect(told(2, 1)).toContain('2 windows are DIFFERENT, in 1 of 1 sink; sqlite: equal 1, different 2');
+  expect(told(0, 1)).toContain('not known to be equal; sqlite: equal 1');
+});
+
 test('what a sink is after ctl pause and ctl resume is said in words', async () => {
   const each = { 'sink.pause': true, 'sink.resume': false } as const;
   for (const [operation, paused] of Object.entries(each) as [keyof typeof each, boolean][])

@@ -104,3 +104,19 @@ test('a window of which only a part was asked for is named', () => {
     'its window 1970-01-01T00:00:00.000Z is not in the range as a whole: it is not judged',
   );
 });
+
+test('the last line says how many windows are different, and tells that from unknown', () => {
+  const { verdict } = FOUND;
+  const found = (id: string, different: number, unknown = 0): SinkFindings => ({
+    ...FOUND,
+    id,
+    verdict: { ...verdict!, windows: { equal: 1, different, notOwed: 0, unknown } },
+  });
+  const last = (...findings: SinkFindings[]) => reportText(reportOf(findings)).trimEnd().split('\n').at(-1);
+  expect(last(found('a', 1))).toBe('1 window is DIFFERENT, in 1 of 1 sink.');
+  expect(last(found('a', 2), found('b', 0, 1), found('c', 3))).toBe(
+    '5 windows are DIFFERENT, in 2 of 3 sinks.',
+  );
+  expect(last(found('a', 0, 1))).toBe('Not every window is known to be equal.');
+  expect(last(found('a', 0))).toBe('Every window judged is equal, row by row and to the last bit.');
+});

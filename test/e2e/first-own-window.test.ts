@@ -79,6 +79,7 @@ test('is verified by the service, by verify whatever the range, and mended by a 
   for (const from of [[], ['--from', iso(first)], ['--from', iso(first - OWN_MS / 2)]]) {
     const found = await run('verify', ...from, ...whole);
     expect(found).toMatchObject({ code: 1, stdout: expect.stringContaining('sum is 2, not 1') });
+    expect(found.stdout).toMatch(/\n1 window is DIFFERENT, in 1 of 1 sink\.\n$/);
   }
   const part = await run('verify', '--from', iso(first + WINDOW_MS), ...whole);
   expect(part.code).toBe(1);

@@ -1,0 +1,15 @@
+/** Words about differences that `verify` and `ctl verify` share. */
+
+interface Judged {
+  readonly windows: { readonly different: number };
+}
+
+/** Says how many windows differ, and in how many of the sinks; undefined if none does. */
+export function differencesInWords(sinks: readonly Judged[]): string | undefined {
+  const differing = sinks.filter(({ windows }) => windows.different > 0);
+  if (differing.length === 0) return undefined;
+  const count = differing.reduce((sum, { windows }) => sum + windows.different, 0);
+  const many = count === 1 ? '1 window is' : `${count} windows are`;
+  const where = `${differing.length} of ${sinks.length} ${sinks.length === 1 ? 'sink' : 'sinks'}`;
+  return `${many} DIFFERENT, in ${where}`;
+}
