@@ -90,5 +90,25 @@ test('is verified by the service, by verify whatever the range, and mended by a 
   const replayed = await run('replay', '--sink', 'long', '--from', iso(first), ...whole);
   expect(replayed).toMatchObject({ code: 0, stdout: expect.stringContaining('1 points written') });
   expect(await run('verify', ...whole)).toMatchObject({ code: 0 });
+
+  // Once the stream no longer holds it, nobody can judge it, and that is said.
+  await streams.update('METRICS', { max_msgs: 1 });
+  client.publish('metrics', '{"name":"x","type":"counter","value":1}');
+  await client.flush();
+  const judged = async (...args: string[]) => {
+    const { code: ended, stdout } = await run('verify', '--json', ...args);
+    return stdout.startsWith('{') ? { code: ended, sink: JSON.parse(stdout).sinks[0] } : undefined;
+  };
+  const asked = ['--from', iso(first)];
+  await eventually('there is a whole window', async () => (await judged(...asked)) !== undefined);
+  const lost = (await judged(...asked))!;
+  expect(lost.code).toBe(1);
+  expect(lost.sink.windows).toMatchObject({ different: 0 });
+  expect(lost.sink.windows.unknown).toBeGreaterThan(0);
+  expect(lost.sink.remarks).toContainEqual(expect.stringContaining('the stream no longer holds the'));
+  const { sink } = (await judged())!;
+  // The sink had begun before there was a message.
+  expect(sink.windows.notHeld).toBeGreaterThanOrEqual((Date.parse(sink.from) - first) / OWN_MS);
+  expect(sink.remarks).toContainEqual(expect.stringContaining('(retention): they are not judged'));
   await service.stop();
 }, 600_000);
