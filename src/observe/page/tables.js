@@ -74,7 +74,7 @@ function showTerms(list, terms) {
   );
 }
 
-/** On a phone or a narrow window, the sinks are cards one below the other: a table of them would have to be pushed around. */
+/** On a phone or in a narrow window, the sinks are cards one below the other: a table would be pushed around. */
 export const NARROW = matchMedia('(max-width: 48rem)');
 
 /**
