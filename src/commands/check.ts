@@ -9,7 +9,8 @@ const PAGE = {
 It says whether the memory here suffices for MAX_SERIES_BYTES, and which limits of the bus can lose messages. It changes
 nothing on the bus: the service creates a missing stream or missing checkpoints, and the consumers with which it tries
 to read are removed. In a store, it creates missing tables and the like, as the service would, and says so. Each line is printed as
-soon as it is known: a store that does not answer within its timeout holds up no other. Each failure comes with advice.`,
+soon as it is known: a store that does not answer within its timeout holds up no other, but those of sinks with longer
+windows, which must not share its table. Each failure comes with advice.`,
   examples: [
     ['metrics-fanout check', 'before the first start, and before you add a store'],
     ['metrics-fanout check --json', 'the same, for a program to read'],

@@ -32,6 +32,7 @@ import { recomputeWindow, rewriteWindow } from './replay/recompute-window.ts';
 import type { RejectedPoint } from './reports.ts';
 import { type Rollback, spanOf } from './rollback.ts';
 import { roundedIn } from './rounded-sums.ts';
+import { SHARED_TABLE_ADVICE, sharedTableInWords } from './shared-table.ts';
 import { hasBegun, type LaneStart, liveFrom, readFrom, windowsTouched } from './start-points.ts';
 import { type StrayWindows, Sweep } from './strays.ts';
 import { Verifier, type VerifierOptions, type VerifySettings } from './verifier.ts';
@@ -646,7 +647,7 @@ export class Engine {
       if (this.#sharing.has(stops)) continue;
       this.#sharing.add(stops);
       this.#catchUps.end(stops);
-      const message = `the sink ${goesOn.id} writes windows of another length to the same table, or to one that this is a copy of. Give one of them a new table, and restart`;
+      const message = `${sharedTableInWords(goesOn.id)}. ${SHARED_TABLE_ADVICE}, and restart`;
       stops.block({ at: this.#clock.now(), reason: 'shared_table', message });
       this.#events.tableShared?.(stops.id, message);
     }

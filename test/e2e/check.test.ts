@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { symlinkSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
@@ -176,6 +177,51 @@ test('every problem is reported, with advice and without secrets', async () => {
   });
   expect(stdout).toContain('What to do:');
   expect(stdout).not.toContain('wr0ng-pass');
+});
+
+test('the sink with the longer windows of two that share a table has failed, in the words of the service', async () => {
+  const [file, link] = [join(stack.folder, 'shared.db'), join(stack.folder, 'link.db')];
+  const env = {
+    NATS_URL: stack.nats.url,
+    PIPELINE: 'shared',
+    SINK_FINE_ENABLED: 'true',
+    SINK_FINE_KIND: 'sqlite',
+    SINK_FINE_PATH: file,
+    SINK_LONG_ENABLED: 'true',
+    SINK_LONG_KIND: 'sqlite',
+    SINK_LONG_PATH: join(stack.folder, 'own.db'),
+    SINK_LONG_WINDOW: '2s',
+    WINDOW: '1s',
+  };
+  const service = await startServiceProgram(env);
+  await eventually('checkpoints that know their stores', async () => {
+    const list = startProgram(['checkpoint', 'list', '--json'], env);
+    await list.ended;
+    const { checkpoints } = JSON.parse(list.output.stdout) as { checkpoints: { store: string | null }[] };
+    return checkpoints.filter(({ store }) => store !== null).length === 2;
+  });
+  expect(await service.stop()).toBe(0);
+  const apart = await check(env, '--json');
+  expect(apart.code, apart.stdout).toBe(0);
+
+  symlinkSync(file, link);
+  const shared = await check({ ...env, SINK_LONG_PATH: link }, '--json');
+  const [fine, long] = (JSON.parse(shared.stdout) as Finding[]).slice(-2);
+  expect({ code: shared.code, fine, long }).toMatchObject({
+    code: 1,
+    fine: { what: 'sink fine (sqlite)', state: 'ok' },
+    long: {
+      what: 'sink long (sqlite)',
+      state: 'failed',
+      detail: expect.stringMatching(
+        /ms; the sink fine writes windows of another length to the same table, or to one that this is a copy of$/,
+      ),
+      advice: 'Give one of them a new table.',
+    },
+  });
+  const equal = { ...env, PIPELINE: 'equal', SINK_LONG_PATH: link, SINK_LONG_WINDOW: '' };
+  const same = await check(equal, '--json');
+  expect(same.code, same.stdout).toBe(0);
 });
 
 test('--watch finds messages that the stream refuses, and nothing if it stores all', async () => {

@@ -12,11 +12,12 @@ import { type Config, loadConfig, windowShape } from '../../config/config.ts';
 import { memoryNeeded } from '../../config/memory.ts';
 import type { SinkConfig } from '../../config/sink-config.ts';
 import { isSameShape } from '../../deliver/epochs.ts';
+import { SHARED_TABLE_ADVICE, sharedTableInWords } from '../../deliver/shared-table.ts';
 import { ThreadedSink } from '../../deliver/thread/threaded-sink.ts';
 import { readBackOf, removesOf } from '../../sink/contract.ts';
 import { makingLog } from '../../sink/making.ts';
 import { type Finding, failed, otherStoreInWords } from '../check-finding.ts';
-import { trySink } from '../check-sink.ts';
+import { type SinkTrial, trySink } from '../check-sink.ts';
 import {
   checkLimits,
   checkReading,
@@ -49,13 +50,15 @@ export default async function runCheck(options: { json?: true; watch?: number })
     findings.push(finding);
     await lines?.add(finding);
   }
-  const checked = config.sinks.map(async (each) => {
+  const tried = config.sinks.map((each): Tried => {
     const { id, kind, values, timeoutMs } = each;
     const made: string[] = [];
     const sink = new ThreadedSink({ id, kind, values, timeoutMs }, makingLog(made));
-    const found = await checkSink(sink, each, { windowMs: config.core.window, store: stores.get(id) });
-    const finding = { ...found, detail: placed(found.detail, made, each) };
-    closing.push(sink.close());
+    const trial = tryOne(sink, each, config.core.window).finally(() => closing.push(sink.close()));
+    return { sink: each, windowMs: each.windowMs ?? config.core.window, made, trial };
+  });
+  const checked = tried.map(async (each) => {
+    const finding = await sinkFinding(each, tried, stores.get(each.sink.id));
     await lines?.add(finding);
     return finding;
   });
@@ -185,26 +188,64 @@ function placed(detail: string, made: readonly string[], { module, values }: Sin
 const OTHER_STORE_ADVICE =
   'Check its path or address, and the folder in which the service runs. With these settings, the service writes all windows there that the stream still holds.';
 
-/** `store`: the identity that its checkpoint remembers. */
-async function checkSink(
+/** A sink that is being tried. */
+interface Tried {
+  readonly sink: SinkConfig;
+  readonly windowMs: number;
+  /** What the store did not have; complete when the trial has ended. */
+  readonly made: readonly string[];
+  /** Resolves to what failed, if something does. */
+  readonly trial: Promise<SinkTrial | { readonly error: unknown }>;
+}
+
+async function tryOne(
   sink: ThreadedSink,
-  config: SinkConfig,
-  { windowMs, store }: { readonly windowMs: number; readonly store: string | undefined },
-): Promise<Finding> {
-  const { module, values, timeoutMs } = config;
-  const what = sinkName(config);
+  { module, values, timeoutMs }: SinkConfig,
+  windowMs: number,
+): Promise<SinkTrial | { readonly error: unknown }> {
   try {
-    const { detail, advice, identity } = await trySink(sink, {
-      reads: readBackOf(module, values),
-      removes: removesOf(module, values),
-      windowMs,
-      timeoutMs,
-    });
-    const isOther = store !== undefined && identity !== undefined && identity !== store;
-    const details = [detail, ...(isOther ? [otherStoreInWords(undefined, identity, store)] : [])];
-    const todo = [advice, isOther ? OTHER_STORE_ADVICE : ''].filter((text) => text !== '').join(' ');
-    return { what, state: todo === '' ? 'ok' : 'warn', detail: details.join('; '), advice: todo };
+    const [reads, removes] = [readBackOf(module, values), removesOf(module, values)];
+    return await trySink(sink, { reads, removes, windowMs, timeoutMs });
   } catch (error) {
-    return failed(what, error);
+    return { error };
   }
+}
+
+/** `store`: the identity that its checkpoint remembers. */
+async function sinkFinding(own: Tried, all: readonly Tried[], store: string | undefined): Promise<Finding> {
+  const { sink, made } = own;
+  const what = sinkName(sink);
+  const trial = await own.trial;
+  if ('error' in trial) {
+    const finding = failed(what, trial.error);
+    return { ...finding, detail: placed(finding.detail, made, sink) };
+  }
+  const { detail, advice, identity } = trial;
+  const shorter = await shorterTwin(own, identity, all);
+  const finding = (state: Finding['state'], said: string, todo: string): Finding => ({
+    what,
+    state,
+    detail: placed(said === '' ? detail : `${detail}; ${said}`, made, sink),
+    advice: [advice, todo].filter((text) => text !== '').join(' '),
+  });
+  // Its checkpoint may well be about another store: the one that it should have.
+  if (shorter !== undefined) return finding('failed', sharedTableInWords(shorter), `${SHARED_TABLE_ADVICE}.`);
+  if (store !== undefined && identity !== undefined && identity !== store)
+    return finding('warn', otherStoreInWords(undefined, identity, store), OTHER_STORE_ADVICE);
+  return finding(advice === '' ? 'ok' : 'warn', '', '');
+}
+
+/** Resolves to the sink with shorter windows in the same table, because of which the service would stop this one. */
+async function shorterTwin(
+  { sink, windowMs }: Tried,
+  identity: string | undefined,
+  all: readonly Tried[],
+): Promise<string | undefined> {
+  if (identity === undefined || sink.module.sharesIdentity) return undefined;
+  for (const other of all) {
+    if (other.windowMs >= windowMs || other.sink.module.sharesIdentity) continue;
+    const trial = await other.trial;
+    if (!('error' in trial) && trial.identity === identity) return other.sink.id;
+  }
+  return undefined;
 }
