@@ -10,6 +10,8 @@ import {
   type ResolvedSetting,
   readSettings,
   type SettingError,
+  type Settings,
+  type Values,
   variableName,
   variablesOf,
 } from '../settings/setting.ts';
@@ -82,7 +84,7 @@ function checkWindows(core: CoreConfig, sinks: readonly SinkConfig[], errors: Se
       errors.push({ variable, expected, got: `SLICE=${core.slice.index}/${core.slice.of}` });
     }
     const isSame = ({ module, values, windowMs: other = core.window }: SinkConfig) =>
-      other !== windowMs && module === own && isDeepStrictEqual(values, ownValues);
+      other !== windowMs && module === own && isDeepStrictEqual(whereOf(values), whereOf(ownValues));
     const same = sinks.find(isSame);
     if (same !== undefined) {
       const expected = `another table than that of SINK_${same.id.toUpperCase()}: rows of two lengths in one count everything twice`;
@@ -90,6 +92,12 @@ function checkWindows(core: CoreConfig, sinks: readonly SinkConfig[], errors: Se
     }
   }
 }
+
+/** Settings of sinks that never say in which table the rows are, but what is in them, or how long they stay. */
+const NEVER_WHERE: readonly string[] = ['sketch', 'histograms', 'keep', 'ttl', 'create'];
+
+const whereOf = (values: Values<Settings>) =>
+  Object.entries(values).filter(([key]) => !NEVER_WHERE.includes(key));
 
 /** Checks what spans several variables. */
 function checkCore(core: CoreConfig, errors: SettingError[]): void {
