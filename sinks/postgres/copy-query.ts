@@ -1,6 +1,5 @@
 /** COPY, with its rows: they are sent once the server has asked for them. */
-import type { PgQuery } from '../../src/sink/index.ts';
-import { loadPg } from './pg.ts';
+import { loadPg, type PgQuery } from '../../src/sink/index.ts';
 
 interface CopyingConnection {
   sendCopyFromChunk(chunk: Buffer): void;

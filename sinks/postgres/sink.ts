@@ -20,6 +20,7 @@ import {
   isAboutData,
   keyOfRow,
   lacksPartition,
+  loadPg,
   MISCOUNTED,
   mustBeOfTrial,
   notClaimed,
@@ -82,7 +83,6 @@ import {
 } from './encode.ts';
 import { Partitions } from './partitioned.ts';
 import { dropChunks } from './partitions.ts';
-import { loadPg } from './pg.ts';
 import { Schema, type Shape } from './schema.ts';
 
 const LIMITS = { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 2 };

@@ -18,6 +18,7 @@ import {
   isAboutData,
   isSameKey,
   keyOfRow,
+  loadPg,
   type MakingContext,
   makeMissing,
   makeSeries,
@@ -76,7 +77,6 @@ import {
   selectSize,
   toRow,
 } from './encode.ts';
-import { loadPg } from './pg.ts';
 import { S3Stage } from './s3.ts';
 import { makeSignIn } from './sign-in.ts';
 

@@ -119,8 +119,8 @@ function toReport({
     );
   return {
     sink: id,
-    from: new Date(range.from).toISOString(),
-    to: new Date(range.to).toISOString(),
+    from: iso(range.from),
+    to: iso(range.to),
     windowMs: windowMs ?? null,
     windows: { ...windows, unknown: windows.unknown + lost, unconfirmed, notHeld: notHeld ?? null },
     rows,

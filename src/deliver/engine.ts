@@ -31,7 +31,7 @@ import { type CatchUpEvents, CatchUps } from './replay/catch-ups.ts';
 import { recomputeWindow, rewriteWindow } from './replay/recompute-window.ts';
 import type { RejectedPoint } from './reports.ts';
 import { type Rollback, spanOf } from './rollback.ts';
-import { roundedIn } from './rounded-sums.ts';
+import { lookForRounded } from './rounded-sums.ts';
 import { SHARED_TABLE_ADVICE, sharedTableInWords } from './shared-table.ts';
 import { hasBegun, type LaneStart, liveFrom, readFrom, windowsTouched } from './start-points.ts';
 import { type StrayWindows, Sweep } from './strays.ts';
@@ -675,12 +675,8 @@ export class Engine {
     this.#events.confirmed?.(sink, this.#lateness(window));
     // The pipeline has looked at the sums of its own windows.
     if (window.windowMs === this.#attachment.tiling.epochAt(window.start).windowMs) return;
-    const given = roundedIn(window).filter((i) => names?.gives(window.nameOf(i), window) ?? true);
-    if (given.length > 0 && this.roundedSums === 0) {
-      const { series, sum } = window.point(given[0]!);
-      this.#events.rounded(series, sum);
-    }
-    this.roundedSums += given.length;
+    const isGiven = (index: number) => names?.gives(window.nameOf(index), window) ?? true;
+    lookForRounded(window, this, (series, sum) => this.#events.rounded(series, sum), isGiven);
   }
 
   /** How long ago the window was due to be closed, in ms. */

@@ -14,7 +14,7 @@ import { MAX_MESSAGE_BYTES } from '../decode/limits.ts';
 import { type MessageLabel, type RawMessage, wholeMessage } from '../decode/raw-message.ts';
 import type { InputRejection } from '../decode/rejection.ts';
 import { BYTES_PER_STEP, NEW_SPELLING_STEPS, REJECTED_STEPS, type Steps } from '../decode/steps.ts';
-import { roundedIn } from './rounded-sums.ts';
+import { lookForRounded } from './rounded-sums.ts';
 import type { LaneStart } from './start-points.ts';
 import { sizeOf, WaitingMessages } from './waiting-messages.ts';
 
@@ -460,17 +460,9 @@ export class Pipeline implements Reader, SampleHandler {
     this.#reportedThrough = this.#sequence;
     const before = aggregator.boundary;
     const windows = aggregator.close(streamTime);
-    for (const window of windows) this.#lookForRounded(window);
+    for (const window of windows)
+      lookForRounded(window, this.stats, (series, sum) => this.#options.onRounded?.(series, sum));
     if (aggregator.boundary !== before) return onWindows(windows, aggregator.boundary, this.#sequence);
-  }
-
-  #lookForRounded(window: ClosedWindow): void {
-    const rounded = roundedIn(window);
-    if (rounded.length > 0 && this.stats.roundedSums === 0) {
-      const { series, sum } = window.point(rounded[0]!);
-      this.#options.onRounded?.(series, sum);
-    }
-    this.stats.roundedSums += rounded.length;
   }
 
   gap(gap: Gap): void {

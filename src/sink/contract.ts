@@ -4,6 +4,7 @@
  * breaking, checkpoints and counters belong to the lane alone. A sink keeps no buffer and makes no second attempt.
  */
 import type { MetricType, Point, Series } from '../aggregate/point.ts';
+import { errorText } from '../base/error-text.ts';
 import type { Settings, Values } from '../settings/setting.ts';
 import type { SinkBus } from './bus-port.ts';
 import type { PriceModel } from './price.ts';
@@ -278,6 +279,11 @@ export class SinkError extends Error {
 export function withAdvice({ message, advice }: SinkError): string {
   if (advice === '') return message;
   return /[.!?:;]$/.test(message) ? `${message} ${advice}` : `${message}. ${advice}`;
+}
+
+/** Returns what a sink has thrown, in words. */
+export function failureInWords(error: unknown): string {
+  return error instanceof SinkError ? withAdvice(error) : errorText(error);
 }
 
 /** The most that one write may hold. The lane splits windows accordingly. */

@@ -121,6 +121,7 @@ export type { PgQuery, PgResult, PgRow, PgSignIn } from './pg/connection.ts';
 export { PgConnection, PgConnections } from './pg/connection.ts';
 export { copyRows } from './pg/copy.ts';
 export { type IdentityOptions, pgIdentity } from './pg/identity.ts';
+export { loadPg } from './pg/load.ts';
 export { pgGiveReceipt, pgReceipt } from './pg/receipts.ts';
 export type { PgServer, RowKey } from './pg/sql.ts';
 export {

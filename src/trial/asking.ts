@@ -1,11 +1,11 @@
 /** Puts the questions of a trial to a store: first whether the answers are right, and only then how long they take. */
 import type { Clock } from '../base/clock.ts';
-import type { QueryRow, Sink } from '../sink/contract.ts';
+import { failureInWords, type QueryRow, type Sink } from '../sink/contract.ts';
 import { differenceFrom } from './answers.ts';
 import type { TrialQuestion } from './questions.ts';
 import type { AskedResult, HotRun } from './result.ts';
 import { medianOf } from './statistics.ts';
-import { failureInWords, type TrialTable } from './tables.ts';
+import type { TrialTable } from './tables.ts';
 import { latencyOf } from './writing.ts';
 
 /** How many clients ask at once. */

@@ -1,10 +1,10 @@
 /** Finds what trials left in the stores because they were killed, and deletes it. */
 import type { SinkConfig } from '../config/sink-config.ts';
 import type { Environment } from '../settings/setting.ts';
-import { TRIAL_PREFIX } from '../sink/contract.ts';
+import { failureInWords, TRIAL_PREFIX } from '../sink/contract.ts';
 import { createSink } from '../sink/masked-sink.ts';
 import { trialBegan } from './names.ts';
-import { failureInWords, SILENT, TrialTable } from './tables.ts';
+import { SILENT, TrialTable } from './tables.ts';
 
 /** For one look at a store. */
 const LIST_TIMEOUT_MS = 60_000;

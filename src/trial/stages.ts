@@ -2,14 +2,14 @@
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Clock } from '../base/clock.ts';
-import type { StoredPoint, WindowRange } from '../sink/contract.ts';
+import { failureInWords, type StoredPoint, type WindowRange } from '../sink/contract.ts';
 import { SECONDS_PER_MONTH } from '../sink/price.ts';
 import { describeDifference } from '../verify/rows.ts';
 import { Verification } from '../verify/verification.ts';
 import { storable } from './freshness.ts';
 import type { Money, QuestionResult, Room, Rung, TrafficResult } from './result.ts';
 import type { TrialStore } from './stores.ts';
-import { failureInWords, type TrialTable } from './tables.ts';
+import type { TrialTable } from './tables.ts';
 import { batchesOf, writeBatches } from './writing.ts';
 
 const HOUR_S = 3_600;

@@ -1,7 +1,7 @@
 /** What a trial knows of one store so far, and the tables that it made there. */
 import type { SinkConfig } from '../config/sink-config.ts';
 import type { Environment } from '../settings/setting.ts';
-import { limitsOf, readBackOf, type SinkLimits } from '../sink/contract.ts';
+import { failureInWords, limitsOf, readBackOf, type SinkLimits } from '../sink/contract.ts';
 import {
   type Backfill,
   type Freshness,
@@ -13,7 +13,7 @@ import {
   type Room,
   type StoreResult,
 } from './result.ts';
-import { failureInWords, TrialTable } from './tables.ts';
+import { TrialTable } from './tables.ts';
 
 /** A store with more writers than this is not tried: each takes a thread and 40 MB. */
 const MAX_WRITERS = 8;

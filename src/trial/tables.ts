@@ -1,9 +1,8 @@
 /** Tables of a trial: one in one store, made, written to and asked by connections of its own, and deleted again. */
-import { errorText } from '../base/error-text.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import type { Environment, Settings, Values } from '../settings/setting.ts';
-import { type Sink, SinkError, withAdvice } from '../sink/contract.ts';
+import { failureInWords, type Sink } from '../sink/contract.ts';
 import { createSink } from '../sink/masked-sink.ts';
 
 export const SILENT = { info() {}, warn() {} };
@@ -109,9 +108,4 @@ export class TrialTable {
   byHand(): string {
     return this.config.module.trial!.byHand(this.#values);
   }
-}
-
-export function failureInWords(error: unknown): string {
-  if (error instanceof SinkError) return withAdvice(error);
-  return errorText(error);
 }

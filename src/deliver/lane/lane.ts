@@ -6,7 +6,7 @@ import type { ClosedWindow } from '../../aggregate/window.ts';
 import type { WindowMerger } from '../../aggregate/window-merger.ts';
 import { Bell, type Clock, unlessAborted } from '../../base/clock.ts';
 import type { Checkpoint } from '../../bus/kv/checkpoints.ts';
-import type { SinkLimits } from '../../sink/contract.ts';
+import { failureInWords, type SinkLimits } from '../../sink/contract.ts';
 import type { NameChoices } from '../name-choices.ts';
 import type { CheckpointKeeper } from './checkpoint-saver.ts';
 import { Merging } from './merging.ts';
@@ -16,7 +16,6 @@ import {
   type LaneSink,
   type StoreFailure,
   StoreWriter,
-  textOf,
   type WriterEvents,
   type WriterStats,
 } from './writer.ts';
@@ -475,7 +474,7 @@ export class Lane {
       if (wasFailing && state === 'kept') events.receiptsChanged?.(undefined);
       return older;
     } catch (error) {
-      const message = textOf(error);
+      const message = failureInWords(error);
       if (receipts.failed(message)) events.receiptsChanged?.(message);
       return undefined;
     } finally {

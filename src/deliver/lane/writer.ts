@@ -5,7 +5,6 @@
 import type { Point } from '../../aggregate/point.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
 import { BACKOFF_CAP_MS, Bell, backoffMs, type Clock } from '../../base/clock.ts';
-import { errorText } from '../../base/error-text.ts';
 import type {
   Rejection,
   RejectReason,
@@ -15,7 +14,13 @@ import type {
   WindowRange,
   WriteOutcome,
 } from '../../sink/contract.ts';
-import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS, SinkError, withAdvice } from '../../sink/contract.ts';
+import {
+  failureInWords,
+  REFUSE_REASONS,
+  REJECT_REASONS,
+  RETRY_REASONS,
+  SinkError,
+} from '../../sink/contract.ts';
 import type { ChosenNames } from '../name-choices.ts';
 import type { WindowBatch } from './batch.ts';
 import { type Attempt, Breaker } from './breaker.ts';
@@ -548,14 +553,8 @@ function waitOf(afterMs = 0): number {
   return afterMs > 0 ? Math.min(afterMs, BACKOFF_CAP_MS) : 0;
 }
 
-/** Returns what a sink has thrown, in words. */
-export function textOf(error: unknown): string {
-  if (error instanceof SinkError) return withAdvice(error);
-  return errorText(error);
-}
-
 function outcomeOfError(error: unknown): WriteOutcome {
-  const message = textOf(error);
+  const message = failureInWords(error);
   if (!(error instanceof SinkError)) return { kind: 'retry', reason: 'unknown', message };
   switch (error.reason) {
     case 'unauthorized':

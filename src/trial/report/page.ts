@@ -50,9 +50,10 @@ ${notes(trial)}
 }
 
 function verdict(trial: TrialResult): string {
-  const sentences = verdictOf(trial).map(({ text, tone }) => element('li', text, `class="${tone}"`));
+  const said = verdictOf(trial);
+  const sentences = said.map(({ text, tone }) => element('li', text, `class="${tone}"`));
   // No green beside what is wrong.
-  const worst = (['bad', 'warn'] as const).find((tone) => verdictOf(trial).some((one) => one.tone === tone));
+  const worst = (['bad', 'warn'] as const).find((tone) => said.some((one) => one.tone === tone));
   return `<ul class="verdict${worst === undefined ? '' : ` ${worst}-edge`}" aria-label="Verdict">${sentences.join('\n')}</ul>`;
 }
 
