@@ -1,8 +1,3 @@
-/**
- * The same metrics of OpenTelemetry's SDK through the service and through OpenTelemetry's own Collector: the rows of
- * the one are what the file of the other comes to.
- */
-import { join } from 'node:path';
 import { ValueType } from '@opentelemetry/api';
 import { JsonMetricsSerializer, ProtobufMetricsSerializer } from '@opentelemetry/otlp-transformer';
 import { resourceFromAttributes } from '@opentelemetry/resources';
@@ -18,12 +13,8 @@ import { headers, type NatsConnection } from 'nats';
 import { expect, test } from 'vitest';
 import { QUANTILES, RELATIVE_ERROR } from '../../src/aggregate/sketch.ts';
 import { seededRandom } from '../../src/load/random.ts';
-import { startNats } from '../../src/servers/nats.ts';
-import { temporaryFolder } from '../../src/servers/server-process.ts';
-import { startServiceProgram } from '../../src/servers/service-program.ts';
-import { connect } from '../bus-client.ts';
 import { COLLECTOR, rowsOfWritten, startCollector, type WrittenRow } from './collector.ts';
-import { storedPoints, WINDOW_MS, WINDOWS } from './support.ts';
+import { startWithSqlite, storedPoints, WINDOW_MS } from './support.ts';
 
 const SPAN_MS = 5 * WINDOW_MS;
 const MIN_EXPORTS = 100;
@@ -119,23 +110,12 @@ test('rows are what the file of the Collector comes to', async (context) => {
     COLLECTOR === undefined,
     'needs an OpenTelemetry Collector: otelcol on the PATH, or FANOUT_OTELCOL',
   );
-  const folder = temporaryFolder('collector');
-  context.onTestFinished(() => folder.remove());
-  const [nats, collector] = await Promise.all([startNats(), startCollector(COLLECTOR!)]);
-  context.onTestFinished(() => nats.stop());
+  // Nothing is late, however busy the machine is.
+  const [{ env, service, client }, collector] = await Promise.all([
+    startWithSqlite(context, 'collector', { LATENESS: '20s' }),
+    startCollector(COLLECTOR!),
+  ]);
   context.onTestFinished(() => collector.remove());
-  const env = {
-    ...WINDOWS,
-    // Nothing is late, however busy the machine is.
-    LATENESS: '20s',
-    NATS_URL: nats.url,
-    SINK_SQLITE_ENABLED: 'true',
-    SINK_SQLITE_PATH: join(folder.path, 'fanout.db'),
-  };
-  const service = await startServiceProgram(env);
-  context.onTestFinished(async () => void (await service.stop('SIGKILL')));
-  const client = await connect({ servers: nats.url });
-  context.onTestFinished(() => client.close());
 
   const bridges = [AggregationTemporality.DELTA, AggregationTemporality.CUMULATIVE].map(
     (temporality) => new Bridge(client, collector.url, temporality),

@@ -1,36 +1,19 @@
 /** Counters of NATS, from a stream that the service makes to a store. `verify`, `count` and `tail` read them alike. */
-import { join } from 'node:path';
 import { headers } from 'nats';
 import { expect, test } from 'vitest';
 import { startProgram } from '../../src/servers/fanout-program.ts';
-import { startNats } from '../../src/servers/nats.ts';
-import { temporaryFolder } from '../../src/servers/server-process.ts';
-import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { needsNats } from '../bus/server-version.ts';
-import { connect } from '../bus-client.ts';
-import { verifyConfirmed, WINDOWS } from './support.ts';
+import { startWithSqlite, verifyConfirmed } from './support.ts';
 
 const INCREMENTS = 500;
 
 test('the increments of a stream of counters', async (context) => {
   needsNats(context, '2.12');
-  const folder = temporaryFolder('counters');
-  context.onTestFinished(() => folder.remove());
-  const nats = await startNats();
-  context.onTestFinished(() => nats.stop());
-  const env = {
-    ...WINDOWS,
-    NATS_URL: nats.url,
+  const { env, service, client } = await startWithSqlite(context, 'counters', {
     METRICS_STREAM: 'ORDERS',
     METRICS_SUBJECTS: 'orders.>',
     METRICS_FORMAT: 'counter',
-    SINK_SQLITE_ENABLED: 'true',
-    SINK_SQLITE_PATH: join(folder.path, 'fanout.db'),
-  };
-  const service = await startServiceProgram(env);
-  context.onTestFinished(async () => void (await service.stop('SIGKILL')));
-  const client = await connect({ servers: nats.url });
-  context.onTestFinished(() => client.close());
+  });
   const jetstream = client.jetstream();
   for (let i = 0; i < INCREMENTS; i++) {
     const block = headers();

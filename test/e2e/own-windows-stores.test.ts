@@ -14,7 +14,16 @@ import { connect } from '../bus-client.ts';
 import { FaultProxy } from '../faults/proxy.ts';
 import { KEY, type Receiver, startReceiver } from '../sinks/otlp-receiver.ts';
 import { eventually } from './control-support.ts';
-import { countOf, endOf, startTraffic, storedPoints, verifyConfirmed, WINDOWS } from './support.ts';
+import {
+  addRow,
+  countOf,
+  endOf,
+  type Summed,
+  startTraffic,
+  storedPoints,
+  verifyConfirmed,
+  WINDOWS,
+} from './support.ts';
 
 const OWN_MS = 4000;
 const STREAM_MS = 6000;
@@ -93,30 +102,23 @@ interface Stored {
   readonly max?: number;
 }
 
-type Row = Pick<StoredPoint, 'count' | 'sum' | 'min' | 'max'>;
-
-function rowsIn(ownMs: number, points: readonly StoredPoint[]): Map<string, Row> {
-  const rows = new Map<string, Row>();
-  for (const { windowStart, series, count, sum, min, max } of points) {
+function rowsIn(ownMs: number, points: readonly StoredPoint[]): Map<string, Summed> {
+  const rows = new Map<string, Summed>();
+  for (const point of points) {
+    const { windowStart, series } = point;
     if (!CHOSEN.test(series.name)) continue;
     const key = `${Math.floor(windowStart / ownMs) * ownMs} ${series.id}`;
-    const known = rows.get(key) ?? { count: 0, sum: 0, min, max };
-    rows.set(key, {
-      count: known.count + count,
-      sum: known.sum + sum,
-      min: min === null ? null : Math.min(known.min!, min),
-      max: max === null ? null : Math.max(known.max!, max),
-    });
+    rows.set(key, addRow(rows.get(key), point));
   }
   return rows;
 }
 
 /** What the stream holds; of a key that is there more than once, the newest message counts. */
-async function rowsInStream(): Promise<Map<string, Row>> {
+async function rowsInStream(): Promise<Map<string, Summed>> {
   const client = await connect({ servers: nats.url });
   const { streams } = await client.jetstreamManager();
   const { last_seq } = (await streams.info('WINDOWS')).state;
-  const rows = new Map<string, Row>();
+  const rows = new Map<string, Summed>();
   for (let seq = 1; seq <= last_seq; seq++) {
     const message = await streams.getMessage('WINDOWS', { seq });
     const { window_start, window_ms, series_id, count, sum, min = null, max = null } = message.json<Stored>();
@@ -174,7 +176,7 @@ test('every store holds the windows of its own, by the names and rules, after a 
       `${windowStart} ${series.id}`,
       { count, sum, min, max },
     ]);
-    expect(sorted(new Map(rows as [string, Row][])), id).toEqual(expected);
+    expect(sorted(new Map(rows as [string, Summed][])), id).toEqual(expected);
     expect(rows.length, id).toBe(expected.length);
   }
   for (const [id, points] of Object.entries(others))

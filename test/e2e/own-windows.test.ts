@@ -13,7 +13,7 @@ import { type ServiceProgram, startServiceProgram } from '../../src/servers/serv
 import type { StoredPoint } from '../../src/sink/contract.ts';
 import { connect } from '../bus-client.ts';
 import { ctl, eventually } from './control-support.ts';
-import { storedPoints, untilFilled, WINDOWS } from './support.ts';
+import { addRow, type Summed, storedPoints, untilFilled, WINDOWS } from './support.ts';
 
 const OWN_MS = 5000;
 const TICKS = 120;
@@ -73,18 +73,11 @@ async function publish(): Promise<void> {
 
 /** What the sinks with windows of their own must hold, by what the other one holds. */
 async function expectedRows() {
-  const rows = new Map<string, Pick<StoredPoint, 'count' | 'sum' | 'min' | 'max' | 'last'>>();
+  const rows = new Map<string, Summed & Pick<StoredPoint, 'last'>>();
   const fine = await storedPoints(env(), 'fine');
-  for (const { windowStart, series, count, sum, min, max, last } of fine.sort(byStart)) {
-    const key = `${Math.floor(windowStart / OWN_MS) * OWN_MS} ${series.name}`;
-    const known = rows.get(key) ?? { count: 0, sum: 0, min, max, last };
-    rows.set(key, {
-      count: known.count + count,
-      sum: known.sum + sum,
-      min: min === null ? null : Math.min(known.min!, min),
-      max: max === null ? null : Math.max(known.max!, max),
-      last,
-    });
+  for (const point of fine.sort(byStart)) {
+    const key = `${Math.floor(point.windowStart / OWN_MS) * OWN_MS} ${point.series.name}`;
+    rows.set(key, { ...addRow(rows.get(key), point), last: point.last });
   }
   return rows;
 }

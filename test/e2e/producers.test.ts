@@ -14,15 +14,11 @@ import {
   type ResourceMetrics,
 } from '@opentelemetry/sdk-metrics';
 import type { NatsConnection } from 'nats';
-import { expect, type TestContext, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { spawnTied } from '../../src/base/tied-process.ts';
-import { startNats } from '../../src/servers/nats.ts';
 import { programsNamed } from '../../src/servers/programs.ts';
-import { temporaryFolder } from '../../src/servers/server-process.ts';
-import { startServiceProgram } from '../../src/servers/service-program.ts';
-import { connect } from '../bus-client.ts';
 import { eventually } from './control-support.ts';
-import { storedPoints, WINDOWS } from './support.ts';
+import { addRow, type Summed, startWithSqlite, storedPoints } from './support.ts';
 
 const SPAN_MS = 3000;
 const NATS_GO = 'v1.48.0';
@@ -158,30 +154,12 @@ async function bySdk(client: NatsConnection): Promise<Record> {
   return record;
 }
 
-async function setUp(context: TestContext) {
-  const folder = temporaryFolder('producers');
-  context.onTestFinished(() => folder.remove());
-  const nats = await startNats();
-  context.onTestFinished(() => nats.stop());
-  const env = {
-    ...WINDOWS,
-    NATS_URL: nats.url,
-    SINK_SQLITE_ENABLED: 'true',
-    SINK_SQLITE_PATH: join(folder.path, 'fanout.db'),
-  };
-  const service = await startServiceProgram(env);
-  context.onTestFinished(async () => void (await service.stop('SIGKILL')));
-  const client = await connect({ servers: nats.url });
-  context.onTestFinished(() => client.close());
-  return { folder: folder.path, url: nats.url, env, service, client };
-}
-
 test('the rows are what each producer has kept of it', async (context) => {
   context.skip(
     TELEGRAF === undefined && LIBRARY === undefined,
     'needs telegraf on the PATH, or go and FANOUT_NATS_METRICS: a folder with github.com/rybit/nats_metrics',
   );
-  const { folder, url, env, service, client } = await setUp(context);
+  const { folder, url, env, service, client } = await startWithSqlite(context, 'producers');
   const program = LIBRARY === undefined ? undefined : build(folder);
   const records = await Promise.all([
     bySdk(client),
@@ -196,16 +174,11 @@ test('the rows are what each producer has kept of it', async (context) => {
   expect(Object.values(rejected).every((count) => count === 0)).toBe(true);
   expect(booleans > 0).toBe(TELEGRAF !== undefined);
   const expected = new Map(records.flatMap((record) => [...record]));
-  const found = new Map<string, { count: number; sum: number; min: number | null; max: number | null }>();
-  for (const { series, count, sum, min, max } of await storedPoints(env, 'sqlite')) {
+  const found = new Map<string, Summed>();
+  for (const row of await storedPoints(env, 'sqlite')) {
+    const { series } = row;
     const key = keyOf(series.type, series.name, Object.fromEntries(series.dimensions));
-    const known = found.get(key) ?? { count: 0, sum: 0, min, max };
-    found.set(key, {
-      count: known.count + count,
-      sum: known.sum + sum,
-      min: min === null ? null : Math.min(known.min!, min),
-      max: max === null ? null : Math.max(known.max!, max),
-    });
+    found.set(key, addRow(found.get(key), row));
   }
   expect([...found.keys()].sort()).toEqual([...expected.keys()].sort());
   for (const [key, values] of expected) {

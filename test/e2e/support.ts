@@ -1,14 +1,17 @@
 /** Runs everything as users do: real servers, with the service and `load` in processes of their own. */
 import { join } from 'node:path';
-import { expect } from 'vitest';
+import { expect, type TestContext } from 'vitest';
 import type { Report } from '../../src/commands/verify-report.ts';
 import { loadConfig } from '../../src/config/config.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
-import type { ServiceProgram } from '../../src/servers/service-program.ts';
+import { startNats } from '../../src/servers/nats.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import type { Stack } from '../../src/servers/stack.ts';
 import type { StoredPoint } from '../../src/sink/contract.ts';
 import { compareSinks, isEqual, readTruthFile } from '../../src/verify/rows.ts';
 import type { TruthRow } from '../../src/verify/truth.ts';
+import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 
 export const WINDOW_MS = 1000;
@@ -29,6 +32,39 @@ interface Verified {
 }
 
 type Bus = Pick<Stack, 'folder'> & { readonly nats: Pick<Stack['nats'], 'url'> };
+
+/** Starts the service with SQLite, and a bus of its own, until the end of the test. */
+export async function startWithSqlite(context: TestContext, name: string, more: Env = {}) {
+  const folder = temporaryFolder(name);
+  context.onTestFinished(() => folder.remove());
+  const nats = await startNats();
+  context.onTestFinished(() => nats.stop());
+  const env = {
+    ...WINDOWS,
+    NATS_URL: nats.url,
+    SINK_SQLITE_ENABLED: 'true',
+    SINK_SQLITE_PATH: join(folder.path, 'fanout.db'),
+    ...more,
+  };
+  const service = await startServiceProgram(env);
+  context.onTestFinished(async () => void (await service.stop('SIGKILL')));
+  const client = await connect({ servers: nats.url });
+  context.onTestFinished(() => client.close());
+  return { folder: folder.path, url: nats.url, env, service, client };
+}
+
+export type Summed = Pick<StoredPoint, 'count' | 'sum' | 'min' | 'max'>;
+
+/** Returns what rows of a series come to, with one more. */
+export function addRow(known: Summed | undefined, { count, sum, min, max }: Summed): Summed {
+  if (known === undefined) return { count, sum, min, max };
+  return {
+    count: known.count + count,
+    sum: known.sum + sum,
+    min: min === null ? null : Math.min(known.min!, min),
+    max: max === null ? null : Math.max(known.max!, max),
+  };
+}
 
 /** Returns all that the store of a sink holds. `env`: the settings. */
 export async function storedPoints(env: Env, id: string): Promise<StoredPoint[]> {

@@ -3,7 +3,7 @@ import { trialReport } from '../../src/trial/report/page.ts';
 import { groupsOf } from '../../src/trial/report/table.ts';
 import { MISSED_AFTER_MS, type StoreResult } from '../../src/trial/result.ts';
 import { verdictOf } from '../../src/trial/verdict.ts';
-import { hotRun, QUESTIONS, storeResult, trialResult } from './results.ts';
+import { hotRun, NOT_MEASURED, QUESTIONS, storeResult, trialResult } from './results.ts';
 
 const HOSTILE = `<script>alert("x")</script>'&\u202e`;
 
@@ -54,16 +54,7 @@ describe('the report', () => {
   });
 
   test('has no charts and no table of what was left out', () => {
-    const bare = {
-      ingest: null,
-      backfill: null,
-      questions: [],
-      freshness: null,
-      room: null,
-      money: null,
-      proof: null,
-    };
-    const html = trialReport(trialResult([storeResult(bare)], { questions: [] }));
+    const html = trialReport(trialResult([storeResult(NOT_MEASURED)], { questions: [] }));
     expect(html).not.toContain('<svg');
     expect(html).not.toContain('NaN');
   });

@@ -32,6 +32,17 @@ export interface StoreParts extends Partial<StoreResult> {
   readonly shift?: number;
 }
 
+/** What the result of a store has if every stage was left out. */
+export const NOT_MEASURED = {
+  ingest: null,
+  backfill: null,
+  questions: [],
+  freshness: null,
+  room: null,
+  money: null,
+  proof: null,
+};
+
 export const QUESTIONS = [
   { id: 'sum-5m', text: 'sum of requests over 5 min' },
   { id: 'by-one', text: 'sum of requests over 1 h, by app' },

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { failureRemark, MISSED_AFTER_MS } from '../../src/trial/result.ts';
 import { verdictOf } from '../../src/trial/verdict.ts';
-import { QUESTIONS, storeResult, trialResult } from './results.ts';
+import { NOT_MEASURED, QUESTIONS, storeResult, trialResult } from './results.ts';
 
 const texts = (...stores: Parameters<typeof trialResult>[0]) =>
   verdictOf(trialResult(stores)).map(({ text }) => text);
@@ -79,18 +79,7 @@ describe('the verdict', () => {
   });
 
   test('says of a store that dropped out why, before it says anything of the others', () => {
-    const gone = {
-      ...{
-        ingest: null,
-        backfill: null,
-        questions: [],
-        freshness: null,
-        room: null,
-        money: null,
-        proof: null,
-      },
-      remarks: [failureRemark('ingest', 'ECONNREFUSED')],
-    };
+    const gone = { ...NOT_MEASURED, remarks: [failureRemark('ingest', 'ECONNREFUSED')] };
     const said = verdictOf(trialResult([one, two, storeResult({ id: 'three', ...gone })]));
     expect(said[1]).toEqual({
       text: 'three: ingest failed, and the trial of this store ended: ECONNREFUSED.',
@@ -120,17 +109,8 @@ describe('the verdict', () => {
   });
 
   test('says nothing of what was left out', () => {
-    const bare = {
-      ingest: null,
-      backfill: null,
-      questions: [],
-      freshness: null,
-      room: null,
-      money: null,
-      proof: null,
-    };
-    expect(texts(storeResult(bare))).toEqual([]);
-    expect(verdictOf(trialResult([storeResult(bare)], { complete: false }))).toEqual([
+    expect(texts(storeResult(NOT_MEASURED))).toEqual([]);
+    expect(verdictOf(trialResult([storeResult(NOT_MEASURED)], { complete: false }))).toEqual([
       { text: 'The trial was stopped before its end: 4 of 4 questions were not asked.', tone: 'warn' },
     ]);
   });

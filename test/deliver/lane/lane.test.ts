@@ -6,6 +6,7 @@ import { WindowMerger } from '../../../src/aggregate/window-merger.ts';
 import type { Checkpoint } from '../../../src/bus/kv/checkpoints.ts';
 import { FanOut } from '../../../src/deliver/fanout.ts';
 import { CheckpointKeeper } from '../../../src/deliver/lane/checkpoint-saver.ts';
+import type { LaneOptions } from '../../../src/deliver/lane/lane.ts';
 import { isAsKnown, type ReceiptBefore, SinkError, type WriteOutcome } from '../../../src/sink/contract.ts';
 import { keyOf, laneOf, ScriptedSink, sizedWindow, WINDOW_MS } from '../fixtures.ts';
 import { settle, VirtualClock } from '../virtual-clock.ts';
@@ -901,6 +902,25 @@ test('a receipt that fails is counted and told once; a store that keeps none is 
   expect([lane.receipts.state, asked, lane.stats.receiptFailures]).toEqual(['kept', before + 1, 4]);
 });
 
+/** Runs a lane whose messages cannot be read again. */
+async function runInCore(
+  clock: VirtualClock,
+  sink: ScriptedSink,
+  options: Pick<LaneOptions, 'merger'> & Partial<Pick<LaneOptions, 'backlogBytes'>>,
+) {
+  const from = Number.NEGATIVE_INFINITY;
+  const { lane } = laneOf(clock, sink, { ...options, replayable: false, from });
+  const running = lane.run();
+  await settle();
+  const end = async () => {
+    const stopped = lane.stop(new AbortController().signal);
+    await clock.pass(5000);
+    await stopped;
+    await running;
+  };
+  return { lane, end };
+}
+
 describe('windows of its own, of three of the pipeline', () => {
   const FINE = Tiling.of({ ...SHAPE, maxSeries: 1000, sketchScale: SKETCH_SCALE });
   const own = () => new WindowMerger(coarseTiling(FINE, 3 * WINDOW_MS), FINE);
@@ -1041,19 +1061,10 @@ describe('windows of its own, of three of the pipeline', () => {
   test('in core mode, a stop writes what there is of one', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
-    const { lane } = laneOf(clock, sink, {
-      merger: own(),
-      replayable: false,
-      from: Number.NEGATIVE_INFINITY,
-    });
-    const running = lane.run();
-    await settle();
+    const { lane, end } = await runInCore(clock, sink, { merger: own() });
     for (const number of [0, 1]) lane.offer(one(number));
     lane.advance(2 * WINDOW_MS, 0);
-    const stopped = lane.stop(new AbortController().signal);
-    await clock.pass(5000);
-    await stopped;
-    await running;
+    await end();
     expect(sums(sink)).toEqual({ '0:s0': 11 });
   });
 
@@ -1137,14 +1148,8 @@ describe('windows of its own, of three of the pipeline', () => {
     test('in core mode, it is merged at once if there is no more room for it, and at the end', async () => {
       const clock = new VirtualClock();
       const sink = new ScriptedSink();
-      const { lane } = laneOf(clock, sink, {
-        merger: inTurns(),
-        replayable: false,
-        from: Number.NEGATIVE_INFINITY,
-        backlogBytes: 3.5 * large(0).bytes,
-      });
-      const running = lane.run();
-      await settle();
+      const backlogBytes = 3.5 * large(0).bytes;
+      const { lane, end } = await runInCore(clock, sink, { merger: inTurns(), backlogBytes });
       lane.offer(large(0));
       lane.offer(large(1));
       expect(lane.backlogBytes).toBeGreaterThan(2 * large(0).bytes);
@@ -1153,10 +1158,7 @@ describe('windows of its own, of three of the pipeline', () => {
       lane.advance(3 * WINDOW_MS, 0);
       for (const number of [3, 4]) lane.offer(large(number));
       lane.advance(5 * WINDOW_MS, 0);
-      const stopped = lane.stop(new AbortController().signal);
-      await clock.pass(5000);
-      await stopped;
-      await running;
+      await end();
       expect(sums(sink)).toEqual({ ...whole(0, 111), ...whole(3, 11_000) });
       expect(lane.stats.dropped).toBe(0);
     });
