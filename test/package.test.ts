@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
-import { builtinModules } from 'node:module';
+import { builtinModules, isBuiltin } from 'node:module';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -83,6 +83,15 @@ test('it loads no package but those that are installed with it', () => {
   const optional = ['@aws-sdk/signature-v4-crt', '@aws-sdk/signature-v4a'];
   expect(others.filter((name) => ![...installed, ...optional].includes(name))).toEqual([]);
 });
+
+/** Of packages that are not installed with it, or come without types, a declaration would be an error to its readers. */
+test('its declarations read no types but its own and those of Node.js', () => {
+  const files = packed.files.map(({ path }) => path).filter((path) => path.endsWith('.d.ts'));
+  expect(files.length).toBeGreaterThan(0);
+  const read = files.flatMap((path) => [...readFileSync(join(inPackage, path), 'utf8').matchAll(READING)]);
+  expect(read.map(([, module]) => module!).filter((module) => !isBuiltin(module))).toEqual([]);
+});
+const READING = /\b(?:from|import)\s*\(?\s*['"]([^.'"][^'"]*)['"]/g;
 
 test(
   'a service runs from it: it writes rows, and shows the same dashboard as a clone',

@@ -59,6 +59,9 @@ const isOwn = (name: string) => !name.startsWith('queue.');
 /** Only those rules give them. */
 const SHAPED_KEYS = ['service', 'tenant'];
 const WARM_UP_MS = 1_000;
+const SHAPED_POLL_MS = 500;
+/** How long a statement waits for the service, which writes to the same file. */
+const BUSY_MS = 10_000;
 /** How long traffic goes on after all sinks are at the head again. */
 const CALM_MS = 3_000;
 
@@ -79,6 +82,7 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
     const faults = await injectAll(options, stack, links, instances, signal);
     options.tell('all faults are healed');
     const healing = await atHead(instances, options.healMs, signal);
+    await untilShaped(instances, own.SINK_OWN_PATH, options, signal);
     await sleep(CALM_MS, undefined, { signal });
     const { messages, held, truth, end } = await traffic.end(signal);
     const unconfirmed = await untilConfirmed(instances, end, options.healMs, signal);
@@ -115,6 +119,33 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
     await Promise.all(Object.values(links).map((link) => link.stop()));
     await stack.stop();
   }
+}
+
+/**
+ * A machine that is slow to start an instance has none for long enough that rules take effect before it is killed. So
+ * traffic goes on until they have, with the next rules where the last ones give nothing.
+ */
+async function untilShaped(
+  instances: Instances,
+  file: string,
+  { healMs }: ChaosOptions,
+  signal: AbortSignal,
+) {
+  const deadline = performance.now() + healMs;
+  while (!hasShapedRows(file) && performance.now() < deadline) {
+    const [instance] = instances.running;
+    if (instance !== undefined && instance.variant === RULES[0]) await instances.end(instance, 'SIGTERM');
+    await sleep(SHAPED_POLL_MS, undefined, { signal });
+  }
+}
+
+function hasShapedRows(file: string): boolean {
+  const database = new DatabaseSync(file, { readOnly: true, timeout: BUSY_MS });
+  const keys = SHAPED_KEYS.map(() => '?').join(', ');
+  const exists = `SELECT 1 FROM points, json_each(dimensions) WHERE key IN (${keys}) LIMIT 1`;
+  const rows = database.prepare(exists).all(...SHAPED_KEYS);
+  database.close();
+  return rows.length > 0;
 }
 
 function samplesIn(file: string): number {

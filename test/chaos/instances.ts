@@ -28,6 +28,8 @@ export interface InstanceTotals {
 interface Instance {
   readonly program: Program;
   readonly url: string;
+  /** The settings that it has on top of those of all. */
+  readonly variant: Readonly<Record<string, string>>;
   /** When this aborts, no other instance takes its place. */
   readonly keptUntil: AbortSignal;
   /** The signal that we sent to end it. */
@@ -108,10 +110,10 @@ export class Instances {
     const port = await freePort();
     // The end may have come while we looked for a port.
     if (this.#stopping.signal.aborted || keptUntil.aborted) return;
-    const variant = this.#variants[this.totals.starts % this.#variants.length];
+    const variant = this.#variants[this.totals.starts % this.#variants.length]!;
     const env = { ...this.#env, ...variant, HTTP_HOST: '127.0.0.1', HTTP_PORT: String(port) };
     const program = startProgram(['run'], env);
-    const instance: Instance = { program, url: `http://127.0.0.1:${port}/api/status`, keptUntil };
+    const instance: Instance = { program, url: `http://127.0.0.1:${port}/api/status`, variant, keptUntil };
     this.#running.add(instance);
     this.totals.starts += 1;
     const watching = new AbortController();

@@ -56,7 +56,12 @@ describe('a sink outside of the project', () => {
   });
 
   it('gets its types from the package', async () => {
-    await inProject('npx', ['tsc']);
+    // It says on standard output what is wrong.
+    const failure = await inProject('npx', ['tsc']).then(
+      () => undefined,
+      (error) => `${error}${error.stdout}`,
+    );
+    expect(failure).toBeUndefined();
   });
 
   it('is loaded by path and as a package', async () => {
