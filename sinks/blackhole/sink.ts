@@ -23,6 +23,7 @@ export default defineSink({
   readBack: 'none',
   limits: { maxPoints: 10_000, maxBytes: 16_000_000, inFlight: 1 },
   trial: { settings: (config) => config, byHand: () => 'nothing is left' },
+  sharesThread: true,
   create: (config): Sink => ({
     async open() {},
     async write(_batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {

@@ -392,6 +392,7 @@ export default defineSink({
   limits: LIMITS,
   validate,
   price: instancePrice,
+  sharesThread: true,
   create: (config, context): Sink => new ClickHouseSink(config, context),
   keepsMs: ({ keep }) => keep,
   trial: {

@@ -418,6 +418,7 @@ export default defineSink({
   limits: LIMITS,
   readBack: 'keys',
   keepsMs: ({ ttl }) => ttl,
+  sharesThread: true,
   create: (config, context): Sink => new DynamoDbSink(config, context),
   price: onDemand,
   trial: {

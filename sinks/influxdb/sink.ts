@@ -442,6 +442,7 @@ export default defineSink({
   limits: LIMITS,
   validate,
   removesBy: removes,
+  sharesThread: true,
   create: (config, context): Sink =>
     config.api === 'v3' ? new InfluxDbSink(config, context) : new TriedInfluxDbSink(config, context),
   trial: trialTables,

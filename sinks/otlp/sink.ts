@@ -129,5 +129,6 @@ export default defineSink({
   readBack: 'none',
   removes: false,
   price: instancePrice,
+  sharesThread: true,
   create: (config): Sink => new OtlpSink(config),
 });

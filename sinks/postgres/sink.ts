@@ -524,6 +524,7 @@ export default defineSink({
   validate,
   sketchesBy: ({ sketch }) => sketch,
   limits: LIMITS,
+  sharesThread: true,
   create: (config, context): Sink => new PostgresSink(config, context),
   keepsMs: ({ keep }) => keep,
   trial: {

@@ -181,6 +181,7 @@ export default defineSink({
   readBackBy: (config) => (queryUrlOf(config) === undefined ? 'none' : 'ranges'),
   removes: false,
   price: instancePrice,
+  sharesThread: true,
   create: (config): Sink => new PrometheusSink(config),
   trial: {
     // Another label would not do: the live sink would take series with more labels for its own.

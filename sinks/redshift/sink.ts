@@ -512,6 +512,7 @@ export default defineSink({
   sketchesBy: ({ sketch }) => sketch,
   limits: LIMITS,
   limitsBy: ({ s3 }) => (s3 === undefined ? LIMITS : COPY_LIMITS),
+  sharesThread: true,
   create: (config, context): Sink => new RedshiftSink(config, context),
   price: instancePrice,
   trial: {

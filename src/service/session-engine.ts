@@ -5,6 +5,7 @@ import type { Bus } from '../bus/connect.ts';
 import { hasSketches } from '../config/config.ts';
 import { type Attachment, Engine, type EngineEvents, type EngineSettings } from '../deliver/engine.ts';
 import { exampleOf, Reports, unidentifiedExample } from '../deliver/reports.ts';
+import type { SharedThread } from '../deliver/thread/shared-thread.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import type { Telemetry } from '../observe/telemetry.ts';
 import { limitsOf, readBackOf, removesOf } from '../sink/contract.ts';
@@ -17,6 +18,7 @@ export interface Surroundings {
   readonly log: Log;
   readonly telemetry: Telemetry;
   readonly charts: Charted;
+  readonly sharedThread: SharedThread;
 }
 
 export interface SessionEngine {
@@ -32,6 +34,7 @@ export function makeEngine(attachment: Attachment, bus: Bus, surroundings: Surro
     const sink = new ThreadedSink({ id, kind, values, timeoutMs }, log, {
       readBack: readBackOf(module, values),
       removes: removesOf(module, values),
+      shared: module.sharesThread && surroundings.sharedThread,
     });
     threads.set(id, sink);
     const limits = limitsOf(module, values);

@@ -14,6 +14,7 @@ import { openControlSocket } from '../control/control-socket.ts';
 import { answerRecent } from '../control/http-query.ts';
 import type { Engine } from '../deliver/engine.ts';
 import { RollbackLog } from '../deliver/rollback.ts';
+import { SharedThread } from '../deliver/thread/shared-thread.ts';
 import { type HttpOptions, type ServiceHttp, serveHttp } from '../observe/http-server.ts';
 import { LoopLag } from '../observe/loop-lag.ts';
 import { Meters } from '../observe/meters.ts';
@@ -82,7 +83,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
         log.error({ error: String(error) }, 'the status cannot be shown');
     },
   });
-  const membership = new Membership({ parts, log, telemetry, charts: watch });
+  const membership = new Membership({ parts, log, telemetry, charts: watch, ...sharing(log) });
   if (config.core.controlEnabled)
     control = new ControlPlane(config, parts.instance, membership, questions, clock, log);
   const http = await openHttp(config, log, {
@@ -116,6 +117,10 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     });
   shrinkWhenSettled();
   return { port: http.port, status, done };
+}
+
+function sharing(log: Log) {
+  return { sharedThread: new SharedThread((why) => log.info({ why }, 'each sink gets a thread of its own')) };
 }
 
 /** Of the sinks. */

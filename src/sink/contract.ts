@@ -387,6 +387,11 @@ export interface SinkModule<S extends Settings = Settings> {
   sketchesBy?(config: Values<S>): boolean;
   /** True if several sinks may have one identity, and rows of their own all the same. Default: no. */
   readonly sharesIdentity?: true;
+  /**
+   * True if it waits for its store without holding its thread, and encodes a point in a few microseconds: while windows
+   * are small, it runs in one thread with others that do. Default: it has a thread of its own.
+   */
+  readonly sharesThread?: true;
   /** The subjects of the bus on which it publishes: they must be none that the service reads. */
   publishesOn?(config: Values<S>): readonly { readonly key: keyof S & string; readonly subject: string }[];
   create(config: Values<S>, context: SinkContext): Sink;

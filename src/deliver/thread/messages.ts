@@ -1,4 +1,5 @@
 /** The messages between a lane and the thread of its sink. */
+import type { MessagePort } from 'node:worker_threads';
 import type { Point } from '../../aggregate/point.ts';
 import type { SharedMemory } from '../../aggregate/series-records.ts';
 import type { SketchColumns } from '../../aggregate/sketch.ts';
@@ -27,6 +28,12 @@ export interface ThreadData {
   /** See `SinkContext`. */
   readonly timeoutMs?: number;
   readonly readOnly?: true;
+}
+
+/** What is said to the thread itself: it shall run this sink, and speak with its lane through the port. */
+export interface SeatData {
+  readonly data: ThreadData;
+  readonly port: MessagePort;
 }
 
 export type ToThread =
@@ -123,6 +130,8 @@ export type ThreadAnswer =
 export type FromThread =
   | { readonly kind: 'done'; readonly call: number; readonly answer: ThreadAnswer }
   | { readonly kind: 'thrown'; readonly call: number; readonly error: ThrownError }
+  /** There is no such sink, or it cannot be made. */
+  | { readonly kind: 'failed'; readonly error: ThrownError }
   | {
       readonly kind: 'log';
       readonly level: 'info' | 'warn';

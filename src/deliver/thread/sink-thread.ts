@@ -1,6 +1,6 @@
-/** The thread of one sink. Encoding and socket work are done here, so that they never delay the draining of the bus. */
+/** A thread of sinks, mostly of one. Encoding and socket work are done here, so that they never delay the draining of the bus. */
 
-import { parentPort, workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import type { Point } from '../../aggregate/point.ts';
 import { SeriesObjects, SeriesRecords } from '../../aggregate/series-records.ts';
 import { ClosedWindow } from '../../aggregate/window.ts';
@@ -9,6 +9,7 @@ import { shrinkWhenSettled } from '../../base/garbage.ts';
 import { hideEnvironment } from '../../base/hidden-environment.ts';
 import { freeSharedMemory } from '../../base/shared-memory.ts';
 import { importSinkModule } from '../../config/sink-module.ts';
+import type { Masker } from '../../settings/masker.ts';
 import {
   type Sink,
   SinkError,
@@ -25,14 +26,15 @@ import {
   type Answered,
   type FromThread,
   ROWS_PER_ANSWER,
+  type SeatData,
   type ThreadAnswer,
-  type ThreadData,
   type ThrownError,
   type ToThread,
 } from './messages.ts';
 
 const REMOVED_AT_ONCE = 1_000;
 
+type Send = (message: FromThread) => void;
 type Message<K extends ToThread['kind']> = Extract<ToThread, { readonly kind: K }>;
 
 /** Rows that a command reads, part by part. */
@@ -51,10 +53,25 @@ class SinkThread {
   readonly #calls = new Map<number, AbortController>();
   readonly #readings = new Map<number, Reading>();
   readonly #writesSketches: boolean;
+  readonly #send: Send;
+  #isClosed = false;
 
-  constructor(sink: Sink, writesSketches: boolean) {
+  constructor(sink: Sink, writesSketches: boolean, send: Send) {
     this.#sink = sink;
     this.#writesSketches = writesSketches;
+    this.#send = send;
+  }
+
+  /** If the lane gave it up without closing it. */
+  close(): void {
+    if (this.#isClosed) return;
+    for (const call of this.#calls.values()) call.abort();
+    this.#close().catch(() => {});
+  }
+
+  async #close(): Promise<undefined> {
+    this.#isClosed = true;
+    await this.#sink.close();
   }
 
   take(message: ToThread): void {
@@ -111,7 +128,7 @@ class SinkThread {
         this.#answer(message.call, (signal) => this.#giveReceipt(message, signal));
         break;
       case 'close':
-        this.#answer(message.call, () => this.#sink.close().then(() => undefined));
+        this.#answer(message.call, () => this.#close());
         break;
       case 'abort':
         this.#calls.get(message.call)?.abort();
@@ -217,8 +234,8 @@ class SinkThread {
     const answered = async () => work(abort.signal);
     answered()
       .then(
-        (answer) => send({ kind: 'done', call, answer }),
-        (error: unknown) => send({ kind: 'thrown', call, error: describe(error) }),
+        (answer) => this.#send({ kind: 'done', call, answer }),
+        (error: unknown) => this.#send({ kind: 'thrown', call, error: describe(error) }),
       )
       .finally(() => this.#calls.delete(call));
   }
@@ -231,10 +248,6 @@ function* pointsOf(window: ClosedWindow, names?: ChosenNames): Generator<Point> 
   }
 }
 
-function send(message: FromThread): void {
-  parentPort!.postMessage(message);
-}
-
 function describe(error: unknown): ThrownError {
   if (error instanceof SinkError) {
     return { reason: error.reason, message: error.message, advice: error.advice };
@@ -242,25 +255,42 @@ function describe(error: unknown): ThrownError {
   return { reason: undefined, message: errorText(error), advice: '' };
 }
 
-hideEnvironment();
-const { kind, ...described } = workerData as ThreadData;
-// Whoever started the thread has checked it.
-const module = await importSinkModule(kind);
-const log = {
-  info: (fields: object, message: string) => send({ kind: 'log', level: 'info', fields, message }),
-  warn: (fields: object, message: string) => send({ kind: 'log', level: 'warn', fields, message }),
-};
-const sinkOf = { ...described, module };
-const masker = maskerOf(sinkOf, process.env);
-// The NATS client takes memory, so only the thread of a sink that publishes on the bus loads it.
+/** Of every sink that this thread runs. */
+const maskers = new Set<Masker>();
+
+/** Messages of the lane wait in the port until the sink is made. */
+async function seat({ data, port }: SeatData): Promise<void> {
+  const { kind, ...described } = data;
+  const send: Send = (message) => port.postMessage(message);
+  const log = {
+    info: (fields: object, message: string) => send({ kind: 'log', level: 'info', fields, message }),
+    warn: (fields: object, message: string) => send({ kind: 'log', level: 'warn', fields, message }),
+  };
+  try {
+    // Whoever started the thread has checked it.
+    const module = await importSinkModule(kind);
+    const sinkOf = { ...described, module };
+    const masker = maskerOf(sinkOf, process.env);
+    maskers.add(masker);
+    const sink = createSink(sinkOf, log, process.env, connectBus);
+    const thread = new SinkThread(sink, writesSketches(module, described.values), send);
+    port.on('close', () => {
+      maskers.delete(masker);
+      thread.close();
+    });
+    port.on('message', (message: ToThread) => thread.take(message));
+  } catch (error) {
+    send({ kind: 'failed', error: describe(error) });
+  }
+}
+
+// The NATS client takes memory, so only a thread with a sink that publishes on the bus loads it.
 const connectBus = async () => (await import('../../bus/sink-bus.ts')).connectSinkBus(process.env);
+
+hideEnvironment();
 // The error still ends the thread, and the lane's side reports it.
 process.on('uncaughtException', (error) => {
-  throw cleaned(error, masker);
+  throw [...maskers].reduce(cleaned, error);
 });
-const thread = new SinkThread(
-  createSink(sinkOf, log, process.env, connectBus),
-  writesSketches(module, described.values),
-);
-parentPort!.on('message', (message: ToThread) => thread.take(message));
+parentPort!.on('message', (data: SeatData) => void seat(data));
 shrinkWhenSettled();

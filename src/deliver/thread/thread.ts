@@ -1,13 +1,8 @@
-/** The thread of a sink, seen from outside, and what ends it if it stands still. */
-import { setTimeout as sleep } from 'node:timers/promises';
-import { getHeapStatistics } from 'node:v8';
-import type { Worker } from 'node:worker_threads';
+/** A sink in its thread, seen from outside, and what ends it if it stands still. */
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
+import type { MessagePort } from 'node:worker_threads';
 import type { Point } from '../../aggregate/point.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
-import { errorText } from '../../base/error-text.ts';
-import { startThread } from '../../base/limited-thread.ts';
-import { ownModule } from '../../base/own-program.ts';
-import { threadEnded, threadStarted } from '../../base/process-end.ts';
 import {
   type Question,
   type ReceiptBefore,
@@ -29,22 +24,10 @@ import {
   type ThrownError,
   type ToThread,
 } from './messages.ts';
+import type { SinkWorker } from './sink-worker.ts';
 
-/**
- * The part of a thread's heap for short-lived objects. By default V8 takes up to 96 MB for each thread, and gives it
- * back late. With more than this, nothing gets faster.
- */
-const YOUNG_HEAP_MB = 6;
-
-/**
- * At most, for all other objects. A thread needs some 40 MB. If V8 may take 2 GB or more, it lets the heap grow to four
- * times what is in use before it looks for garbage; with this bound, to 1.4 times.
- */
-const MAX_OLD_HEAP_MB = 512;
 /** A thread that does not report in time that its sink is closed is ended anyway. */
 const CLOSE_TIMEOUT_MS = 2000;
-/** How long to wait for a thread that was ended. One that is blocked in the operating system is left behind. */
-const TERMINATE_TIMEOUT_MS = 1000;
 /**
  * How long a call may take to settle after its signal has aborted: some sinks clean up in the store first. After that,
  * the sink has blocked its thread, or ignores the signal, and the thread is ended.
@@ -73,10 +56,11 @@ export interface ThreadEvents {
   ended(): void;
 }
 
-/** One thread, from its start to its end. */
+/** One sink in one thread, from its start to its end. */
 export class Thread {
   isOpen = false;
-  readonly #worker: Worker;
+  readonly #worker: SinkWorker;
+  readonly #port: MessagePort;
   readonly #calls = new Map<number, Call>();
   #lastCall = 0;
   #ended: Error | undefined;
@@ -90,23 +74,15 @@ export class Thread {
   readonly #graceMs: number;
   readonly #events: ThreadEvents;
   #lastReading = 0;
+  #whenIdle: (() => void) | undefined;
 
-  constructor(data: ThreadData, log: SinkLog, graceMs: number, events: ThreadEvents) {
+  constructor(worker: SinkWorker, data: ThreadData, log: SinkLog, graceMs: number, events: ThreadEvents) {
+    this.#worker = worker;
     this.#graceMs = graceMs;
     this.#events = events;
-    const limits = { young: YOUNG_HEAP_MB, old: oldHeapMb() };
-    this.#worker = startThread(ownModule('deliver/thread/sink-thread'), `sink ${data.id}`, data, limits);
-    this.#worker.on('message', (message: FromThread) => this.#take(message, log));
-    this.#worker.on('error', (thrown: unknown) => {
-      this.#ended = new Error(`the thread of the sink failed: ${errorText(thrown)}`);
-    });
-    this.#worker.on('exit', () => {
-      threadEnded(this);
-      this.#fail();
-      events.ended();
-    });
-    this.#worker.unref();
-    threadStarted(this);
+    this.#port = worker.seat(data, (error) => this.#gone(error));
+    this.#port.on('message', (message: FromThread) => this.#take(message, log));
+    this.#port.unref();
   }
 
   async open(signal: AbortSignal): Promise<void> {
@@ -243,6 +219,7 @@ export class Thread {
 
   /** Calls under way then fail, so that no caller waits for a thread that stands still. */
   async end(): Promise<void> {
+    if (this.#ended) return this.#terminate();
     const closed = new AbortController();
     try {
       const late = sleep(CLOSE_TIMEOUT_MS, undefined, { signal: closed.signal }).catch(() => {});
@@ -253,12 +230,34 @@ export class Thread {
     }
   }
 
+  /**
+   * Ends it when the calls under way have settled, as they all do in time. There must be no new ones after this turn.
+   * `limitMs`: for a thread in which another sink stands still.
+   */
+  async retire(limitMs?: number): Promise<void> {
+    await setImmediate();
+    const { promise: idle, resolve } = Promise.withResolvers<void>();
+    this.#whenIdle = resolve;
+    if (this.#calls.size === 0) resolve();
+    const moved = new AbortController();
+    const limit = limitMs === undefined ? [] : [sleep(limitMs, undefined, { signal: moved.signal })];
+    await Promise.race([idle, ...limit]);
+    moved.abort();
+    if (this.#calls.size > 0)
+      this.#ended ??= new SinkError('timeout', 'another sink of its thread stood still');
+    await this.end();
+  }
+
   async #terminate(): Promise<void> {
     this.#fail();
-    const ended = new AbortController();
-    const late = sleep(TERMINATE_TIMEOUT_MS, undefined, { signal: ended.signal }).catch(() => {});
-    await Promise.race([this.#worker.terminate(), late]);
-    ended.abort();
+    await this.#worker.leave(this.#port);
+  }
+
+  /** The thread has ended, or runs the sink no more. */
+  #gone(error: Error): void {
+    this.#ended ??= error;
+    this.#fail();
+    this.#events.ended();
   }
 
   #standStill(call: string): void {
@@ -281,6 +280,10 @@ export class Thread {
         break;
       case 'thrown':
         this.#calls.get(message.call)?.reject(errorOf(message.error));
+        break;
+      case 'failed':
+        this.#ended ??= new Error(`the thread of the sink failed: ${message.error.message}`);
+        void this.#terminate();
         break;
       case 'log':
         log[message.level](message.fields, message.message);
@@ -309,11 +312,12 @@ export class Thread {
       clearTimeout(grace);
       signal?.removeEventListener('abort', abort);
       this.#calls.delete(call);
+      if (this.#calls.size === 0) this.#whenIdle?.();
     });
   }
 
   #post(message: ToThread): void {
-    this.#worker.postMessage(message);
+    this.#port.postMessage(message);
   }
 
   #tell(window: ClosedWindow): KeptWindow {
@@ -359,9 +363,4 @@ export class Thread {
 
 function errorOf({ reason, message, advice }: ThrownError): Error {
   return reason === undefined ? new Error(message) : new SinkError(reason, message, advice);
-}
-
-/** In a small container, the whole process has less. */
-function oldHeapMb(): number {
-  return Math.min(MAX_OLD_HEAP_MB, Math.floor(getHeapStatistics().heap_size_limit / 2 ** 20));
 }

@@ -13,6 +13,8 @@ import {
 import type { WindowBatch } from '../lane/batch.ts';
 import type { LaneSink, SinkDigests, StraySink } from '../lane/writer.ts';
 import type { Answered, ThreadData } from './messages.ts';
+import type { SharedThread, Sharer, SplitReason } from './shared-thread.ts';
+import { SinkWorker } from './sink-worker.ts';
 import { GRACE_MS, Thread } from './thread.ts';
 
 /**
@@ -20,6 +22,8 @@ import { GRACE_MS, Thread } from './thread.ts';
  * sink gets no other thread until one of them ends: each takes memory.
  */
 const MAX_UNENDED = 3;
+/** How long calls under way may take to settle if another sink of the same thread stands still. */
+const MOVE_TIMEOUT_MS = 2000;
 
 export interface ThreadedSinkOptions {
   /** See `SinkModule`. Default: `ranges`. */
@@ -28,15 +32,20 @@ export interface ThreadedSinkOptions {
   readonly removes?: boolean;
   /** How long a call may take to settle after its signal has aborted, in milliseconds. Default: `GRACE_MS`. */
   readonly graceMs?: number;
+  /** Default: it has a thread of its own. */
+  readonly shared?: SharedThread | undefined;
 }
 
-export class ThreadedSink implements LaneSink {
+export class ThreadedSink implements LaneSink, Sharer {
   readonly #data: ThreadData;
   readonly #log: SinkLog;
   readonly #graceMs: number;
+  readonly #shared: SharedThread | undefined;
   readonly digests: SinkDigests | undefined;
   readonly strays: StraySink | undefined;
   #thread: Thread | undefined;
+  /** Until the calls under way in a thread that was shared have settled. */
+  #movedOut: Promise<void> | undefined;
   #stalls = 0;
   /** Threads that stood still, until they end. */
   readonly #unended = new Set<Thread>();
@@ -44,11 +53,12 @@ export class ThreadedSink implements LaneSink {
   constructor(
     data: ThreadData,
     log: SinkLog,
-    { readBack = 'ranges', removes = true, graceMs = GRACE_MS }: ThreadedSinkOptions = {},
+    { readBack = 'ranges', removes = true, graceMs = GRACE_MS, shared }: ThreadedSinkOptions = {},
   ) {
     this.#data = data;
     this.#log = log;
     this.#graceMs = graceMs;
+    this.#shared = shared;
     if (readBack === 'ranges' && removes) {
       this.strays = {
         windows: async (range, signal) => (await this.#opened(signal)).heldWindows(range, signal),
@@ -92,6 +102,7 @@ export class ThreadedSink implements LaneSink {
   }
 
   async write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome> {
+    this.#shared?.writes(batch.window.size);
     return (await this.#opened(signal)).write(batch, signal);
   }
 
@@ -112,11 +123,13 @@ export class ThreadedSink implements LaneSink {
     yield* (await this.#opened(signal)).rows({ points }, signal);
   }
 
-  /** A thread that replaced one that ended has not opened its sink yet. */
+  /** A thread that replaced another one has not opened its sink yet. */
   async #opened(signal: AbortSignal): Promise<Thread> {
-    const thread = this.#running();
-    if (!thread.isOpen) await thread.open(signal);
-    return thread;
+    for (;;) {
+      const thread = this.#running();
+      if (thread.isOpen) return thread;
+      await thread.open(signal);
+    }
   }
 
   /** Resolves to undefined if the sink is not open, or cannot be asked. */
@@ -137,7 +150,17 @@ export class ThreadedSink implements LaneSink {
   async close(): Promise<void> {
     const thread = this.#thread;
     this.#thread = undefined;
-    await thread?.end();
+    this.#shared?.leave(this);
+    await Promise.all([thread?.end(), this.#movedOut]);
+  }
+
+  /** See `Sharer`. */
+  moveOut(why: SplitReason): void {
+    const thread = this.#thread;
+    this.#thread = undefined;
+    const limitMs = why === 'a sink stood still' ? MOVE_TIMEOUT_MS : undefined;
+    // Whatever fails here: its successor opens the sink again.
+    this.#movedOut = thread?.retire(limitMs).catch(() => {});
   }
 
   #running(): Thread {
@@ -150,11 +173,14 @@ export class ThreadedSink implements LaneSink {
       const message = `the sink stands still: ${MAX_UNENDED} of its threads wait in calls that nothing interrupts`;
       throw new SinkError('timeout', message, 'Check the path or the address of the store.');
     }
-    const thread = new Thread(this.#data, this.#log, this.#graceMs, {
+    const worker = this.#shared?.enter(this) ?? new SinkWorker(`sink ${this.#data.id}`);
+    const thread = new Thread(worker, this.#data, this.#log, this.#graceMs, {
       stoodStill: (call) => this.#stoodStill(thread, call),
       ended: () => {
         this.#unended.delete(thread);
-        if (this.#thread === thread) this.#thread = undefined;
+        if (this.#thread !== thread) return;
+        this.#thread = undefined;
+        if (worker.hasEnded) this.#shared?.split('a sink ended the thread');
       },
     });
     return thread;
@@ -163,6 +189,7 @@ export class ThreadedSink implements LaneSink {
   #stoodStill(thread: Thread, call: string): void {
     if (this.#thread === thread) this.#thread = undefined;
     this.#unended.add(thread);
+    this.#shared?.split('a sink stood still');
     this.#stalls += 1;
     const about = { sink: this.#data.id, call, graceMs: this.#graceMs };
     this.#log.warn(about, 'the sink stood still; its thread is ended, and another one takes its place');

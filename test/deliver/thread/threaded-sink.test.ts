@@ -5,13 +5,12 @@ import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Point } from '../../../src/aggregate/point.ts';
-import { makeSeries } from '../../../src/aggregate/series.ts';
 import { SeriesRecords } from '../../../src/aggregate/series-records.ts';
-import { ClosedWindow } from '../../../src/aggregate/window.ts';
 import { WindowBatch } from '../../../src/deliver/lane/batch.ts';
 import { ThreadedSink } from '../../../src/deliver/thread/threaded-sink.ts';
 import { temporaryFolder } from '../../../src/servers/server-process.ts';
 import type { StoredPoint } from '../../../src/sink/contract.ts';
+import { wholeBatch, windowOf } from './windows.ts';
 
 const KIND = fileURLToPath(new URL('./told.ts', import.meta.url));
 const never = new AbortController().signal;
@@ -35,26 +34,6 @@ afterEach(async () => {
   folder.remove();
 });
 
-/** Counters with these names. */
-function windowOf(start: number, names: readonly string[], records = new SeriesRecords()): ClosedWindow {
-  const refs = Uint32Array.from(names, (name, i) =>
-    records.add(
-      makeSeries(name, 'counter', [
-        ['10', `${i}`],
-        ['9', 'ü"\n'],
-      ]),
-    ),
-  );
-  const rows = Uint32Array.from(names, (_, i) => 1 + 2 * i);
-  const values = Float64Array.from([0, ...names.flatMap((_, i) => [i + 1, start + i / 3])]);
-  return new ClosedWindow({ start, windowMs: 10, instance: 'i', records, refs, rows, values });
-}
-
-const all = (window: ClosedWindow) =>
-  new WindowBatch(
-    window,
-    Uint32Array.from(window.refs, (_, i) => i),
-  );
 const lines = () => {
   const file = join(folder.path, 'told');
   const text = existsSync(file) ? readFileSync(file, 'utf8') : '';
@@ -72,9 +51,9 @@ test('points arrive unchanged, whatever the batches, and whatever series came be
   const [first, second] = [windowOf(0, ['a', 'b', 'c'], records), windowOf(10, ['b', 'x'], records)];
   const batches = [
     new WindowBatch(first, Uint32Array.of(2, 0)),
-    all(second),
+    wholeBatch(second),
     new WindowBatch(first, Uint32Array.of(1)),
-    all(windowOf(20, ['a', 'b', 'c', 'd'])),
+    wholeBatch(windowOf(20, ['a', 'b', 'c', 'd'])),
   ];
   for (const batch of batches) expect(await sink.write(batch, never)).toEqual({ kind: 'written' });
   expect(lines()).toEqual(plain(batches.flatMap(({ points }) => points)));
@@ -86,33 +65,33 @@ test('with more windows at once than the thread keeps, each write gets its own',
   const windows = Array.from({ length: 40 }, (_, i) =>
     windowOf(10 * i, [`s${i % 7}`, `t${i}`], i % 3 === 0 ? records : new SeriesRecords()),
   );
-  const written = [...windows, ...windows].map((window) => sink.write(all(window), never));
+  const written = [...windows, ...windows].map((window) => sink.write(wholeBatch(window), never));
   await Promise.all(written);
   const sorted = (points: Point[]) => points.map((point) => JSON.stringify(point)).sort();
-  const expected = [...windows, ...windows].flatMap((window) => all(window).points);
+  const expected = [...windows, ...windows].flatMap((window) => wholeBatch(window).points);
   expect(sorted(lines())).toEqual(sorted(plain(expected)));
 });
 
 test('answers and errors of the sink come back unchanged', async () => {
   await sink.open(never);
-  expect(await sink.write(all(windowOf(0, ['partial', 'b'])), never)).toEqual({
+  expect(await sink.write(wholeBatch(windowOf(0, ['partial', 'b'])), never)).toEqual({
     kind: 'partial',
     retry: [1],
     rejected: [{ index: 0, reason: 'refused', message: 'no' }],
   });
-  const refused = sink.write(all(windowOf(0, ['refuse'])), never);
+  const refused = sink.write(wholeBatch(windowOf(0, ['refuse'])), never);
   await expect(refused).rejects.toMatchObject({
     name: 'SinkError',
     reason: 'unauthorized',
     advice: 'Sign in.',
   });
-  await expect(sink.write(all(windowOf(0, ['throw'])), never)).rejects.toThrow('a fault');
+  await expect(sink.write(wholeBatch(windowOf(0, ['throw'])), never)).rejects.toThrow('a fault');
 });
 
 test('an abort reaches the sink', async () => {
   await sink.open(never);
   const abort = new AbortController();
-  const hanging = sink.write(all(windowOf(0, ['hang'])), abort.signal);
+  const hanging = sink.write(wholeBatch(windowOf(0, ['hang'])), abort.signal);
   setTimeout(() => abort.abort(), 50);
   await hanging;
   expect(lines()[0]).toBe('aborted');
@@ -120,17 +99,19 @@ test('an abort reaches the sink', async () => {
 
 test('if a thread dies, its calls fail; the next one opens the sink and knows every series', async () => {
   await sink.open(never);
-  await sink.write(all(windowOf(0, ['a'])), never);
-  await expect(sink.write(all(windowOf(10, ['die'])), never)).rejects.toThrow('thread');
+  await sink.write(wholeBatch(windowOf(0, ['a'])), never);
+  await expect(sink.write(wholeBatch(windowOf(10, ['die'])), never)).rejects.toThrow('thread');
   const window = windowOf(20, ['a', 'b']);
-  expect(await sink.write(all(window), never)).toEqual({ kind: 'written' });
-  expect(lines().slice(1)).toEqual(plain(all(window).points));
+  expect(await sink.write(wholeBatch(window), never)).toEqual({ kind: 'written' });
+  expect(lines().slice(1)).toEqual(plain(wholeBatch(window).points));
 });
 
 test('an error that a sink does not catch ends its thread, and reveals no secret', async () => {
   await sink.open(never);
-  await expect(sink.write(all(windowOf(0, ['crash'])), never)).rejects.toThrow('failed: a crash with ***');
-  expect(await sink.write(all(windowOf(10, ['a'])), never)).toEqual({ kind: 'written' });
+  await expect(sink.write(wholeBatch(windowOf(0, ['crash'])), never)).rejects.toThrow(
+    'failed: a crash with ***',
+  );
+  expect(await sink.write(wholeBatch(windowOf(10, ['a'])), never)).toEqual({ kind: 'written' });
 });
 
 test('a missing module is an error, not a crash', async () => {
@@ -166,11 +147,11 @@ test.each(['block', 'ignore'])(
     const values = { file: join(folder.path, 'told') };
     const still = new ThreadedSink({ id: 'still', kind: KIND, values }, log, { graceMs: 300 });
     await still.open(never);
-    await still.write(all(windowOf(0, ['a'])), never);
+    await still.write(wholeBatch(windowOf(0, ['a'])), never);
     const abort = new AbortController();
     const settled = Promise.allSettled([
-      still.write(all(windowOf(10, [told])), abort.signal),
-      still.write(all(windowOf(20, ['hang'])), never),
+      still.write(wholeBatch(windowOf(10, [told])), abort.signal),
+      still.write(wholeBatch(windowOf(20, ['hang'])), never),
     ]);
     await setImmediate();
     abort.abort();
@@ -181,8 +162,8 @@ test.each(['block', 'ignore'])(
       expect.stringContaining('{"sink":"still","call":"write","graceMs":300}'),
     ]);
     const window = windowOf(20, ['b']);
-    expect(await still.write(all(window), never)).toEqual({ kind: 'written' });
-    expect(lines().at(-1)).toEqual(plain(all(window).points).at(-1));
+    expect(await still.write(wholeBatch(window), never)).toEqual({ kind: 'written' });
+    expect(lines().at(-1)).toEqual(plain(wholeBatch(window).points).at(-1));
     await still.close();
   },
 );
@@ -225,7 +206,7 @@ test('threads that nothing can end do not pile up', async () => {
 
 test('points one by one: written, read in several parts, looked up, removed', async () => {
   await sink.open(never);
-  const points = all(
+  const points = wholeBatch(
     windowOf(
       0,
       Array.from({ length: 1200 }, (_, i) => `s${i}`),
@@ -253,7 +234,7 @@ test('closing closes the sink, then ends the thread; it can be called twice', as
 
 test('a thread that is blocked forever ends on close, and all its calls fail', async () => {
   await sink.open(never);
-  const written = sink.write(all(windowOf(0, ['block'])), never);
+  const written = sink.write(wholeBatch(windowOf(0, ['block'])), never);
   await setImmediate();
   const outcomes = Promise.allSettled([written, sink.storage(never)]);
   await sink.close();

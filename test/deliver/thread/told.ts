@@ -1,6 +1,7 @@
 /** A sink that runs in its thread and does what the name of the first series says: see threaded-sink.test.ts. */
 
 import { appendFileSync, existsSync, openSync } from 'node:fs';
+import { threadId } from 'node:worker_threads';
 import type { Point } from '../../../src/aggregate/point.ts';
 import { setting } from '../../../src/settings/builders.ts';
 import { type Batch, defineSink, SinkError, type WriteOutcome } from '../../../src/sink/contract.ts';
@@ -12,11 +13,13 @@ export default defineSink({
   summary: 'for a test',
   settings: {
     file: setting.text({ meaning: 'where to record what it gets', required: true }),
+    faulty: setting.boolean({ meaning: 'whether it cannot be made', default: 'false' }),
     pipe: setting.text({ meaning: 'a pipe that `open` waits for' }),
     token: setting.secret({ meaning: 'a value that nobody may see' }),
   },
   limits: { maxPoints: 100, maxBytes: 1_000_000, inFlight: 2 },
-  create({ file, token, pipe }, { log, timeoutMs }) {
+  create({ file, token, pipe, faulty }, { log, timeoutMs }) {
+    if (faulty) throw new Error('it cannot be made');
     let opened = 0;
     let stored: Point[] = [];
     return {
@@ -41,7 +44,10 @@ export default defineSink({
           });
           await new Promise(() => {});
         }
-        if (told === 'block') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+        if (told === 'block') {
+          appendFileSync(file, '"blocked"\n');
+          Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+        }
         if (told === 'ignore') await new Promise(() => {});
         if (told === 'spin') {
           // Not forever: if this ran in the thread of the test, nobody could end it.
@@ -65,6 +71,10 @@ export default defineSink({
       async remove({ points }) {
         const gone = new Set(points.map(({ series }) => series.id));
         stored = stored.filter(({ series }) => !gone.has(series.id));
+      },
+      /** Tells sinks of one thread. */
+      async storage() {
+        return threadId;
       },
       async close() {
         appendFileSync(file, '"closed"\n');
