@@ -26,8 +26,8 @@ interface Setting {
 }
 
 /**
- * A bus for one test, with `older` messages: a service with METRICS_START=now leaves them out, also when it fills a store
- * again. All of the tests wait most of their time, and do so side by side.
+ * A bus for one test, with `older` messages: a service with METRICS_START=now leaves them out, also when it fills a
+ * store again. All of the tests wait most of their time, and do so side by side.
  */
 async function setUp(
   { onTestFinished }: Pick<TestContext, 'onTestFinished'>,

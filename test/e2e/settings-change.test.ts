@@ -24,8 +24,8 @@ async function start(settings: Record<string, string>): Promise<ServiceProgram> 
 }
 
 /**
- * When the shape that was announced last takes effect. On a busy machine, it may have done so by the time the service is
- * ready; until then, the status shows it.
+ * When the shape that was announced last takes effect. On a busy machine, it may have done so by the time the service
+ * is ready; until then, the status shows it.
  */
 async function changeIn({ nats }: Stack, pipeline: string, service: ServiceProgram) {
   const { now, windows } = await service.status();
