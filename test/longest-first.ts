@@ -12,10 +12,6 @@ export const LONG: readonly string[] = [
   'test/commands/load.test.ts',
   'test/e2e/rollback.test.ts',
   'test/chaos/cluster.test.ts',
-  'test/bus/read/watch.test.ts',
-  'test/e2e/settings-change.test.ts',
-  'test/e2e/lost-store.test.ts',
-  'test/e2e/continuous-verification.test.ts',
   'test/browser/dashboard.test.ts',
   'test/sinks/dynamodb.test.ts',
   'test/e2e/deleted-stream.test.ts',
@@ -26,6 +22,9 @@ export const LONG: readonly string[] = [
   'test/e2e/checkpoint.test.ts',
   'test/sinks/redshift-double.test.ts',
   'test/sinks/postgres.test.ts',
+  'test/e2e/settings-change.test.ts',
+  'test/e2e/continuous-verification.test.ts',
+  'test/e2e/lost-store.test.ts',
 ];
 
 export class LongestFirst extends BaseSequencer {

@@ -84,7 +84,7 @@ test('it loads no package but those that are installed with it', () => {
   expect(others.filter((name) => ![...installed, ...optional].includes(name))).toEqual([]);
 });
 
-/** Of packages that are not installed with it, or come without types, a declaration would be an error to its readers. */
+/** Of packages that are not installed with it, or have no types, a declaration would be an error to its readers. */
 test('its declarations read no types but its own and those of Node.js', () => {
   const files = packed.files.map(({ path }) => path).filter((path) => path.endsWith('.d.ts'));
   expect(files.length).toBeGreaterThan(0);

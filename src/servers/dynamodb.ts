@@ -20,7 +20,7 @@ export async function startDynamoDb(): Promise<RestartableServer> {
   const url = `http://127.0.0.1:${port}`;
   const args = ['--input-type=commonjs', '-e', PROGRAM, dynalitePath(), String(port)];
   const server = await startRestartable(() => startProcess(process.execPath, args, () => answers(url)));
-  return { ...server, url, port, stop: () => server.halt() };
+  return { ...server, url, port, stop: () => server.halt('SIGKILL') };
 }
 
 async function answers(url: string): Promise<boolean> {

@@ -35,7 +35,8 @@ export async function startInfluxDb(options: InfluxDbOptions = {}): Promise<Rest
     const start = () => startProcess(program, ['run', '-config', config], () => answersPing(url));
     const server = await startRestartable(start);
     const stop = async () => {
-      await server.halt();
+      // At once, because nobody needs the data.
+      await server.halt('SIGKILL');
       folder.remove();
     };
     if (options.admin)

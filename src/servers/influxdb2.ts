@@ -47,7 +47,8 @@ export async function startInfluxDb2(): Promise<InfluxDb2> {
     const start = () => startProcess(program, ['run', ...paths, ...flags], ready, { folder: folder.path });
     const server = await startRestartable(start);
     const stop = async () => {
-      await server.halt();
+      // At once, because nobody needs the data.
+      await server.halt('SIGKILL');
       folder.remove();
     };
     try {

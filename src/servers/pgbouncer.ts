@@ -62,7 +62,7 @@ export async function startPgBouncer(options: PgBouncerOptions): Promise<PgBounc
       url,
       port,
       async stop() {
-        await server.halt();
+        await server.halt('SIGKILL');
         folder.remove();
       },
     };

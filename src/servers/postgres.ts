@@ -29,7 +29,8 @@ export interface Postgres extends RestartableServer {
   execute(sql: string, database?: string): Promise<pg.QueryResult>;
 }
 
-const CONNECT_TIMEOUT_MS = 5_000;
+/** Only what hangs may reach it: a machine with other work to do takes its time. */
+const CONNECT_TIMEOUT_MS = 120_000;
 const SUPERUSER = 'postgres';
 
 const run = promisify(execFile);

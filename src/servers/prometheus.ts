@@ -12,7 +12,7 @@ export interface Prometheus extends Server {
 }
 
 const SCRAPE_INTERVAL_MS = 500;
-const SCRAPE_TIMEOUT_MS = 120_000;
+const SCRAPE_TIMEOUT_MS = 300_000;
 
 interface Answer {
   readonly error?: string;
@@ -79,7 +79,8 @@ async function start(settings: object, flags: readonly string[] = []): Promise<S
   const ready = async () => (await fetch(`${url}/-/ready`)).ok;
   const server = await startProcess('prometheus', [...args, `--web.listen-address=127.0.0.1:${port}`], ready);
   const stop = async () => {
-    await server.stop();
+    // At once, because nobody needs the data.
+    await server.stop('SIGKILL');
     folder.remove();
   };
   return { url, port, stop };

@@ -33,9 +33,10 @@ export interface RestartableServer extends Server {
 }
 
 /** Only what hangs may reach it: a machine with other work to do takes its time. */
-const READY_TIMEOUT_MS = 120_000;
+const READY_TIMEOUT_MS = 300_000;
 const READY_POLL_MS = 50;
-const TERM_GRACE_MS = 5_000;
+/** The same: whoever is killed while it ends may lose what it has not written yet. */
+const TERM_GRACE_MS = 120_000;
 const KEPT_OUTPUT_CHARACTERS = 8_192;
 /** The shell's exit code for a command that does not exist. */
 const EXIT_NOT_FOUND = 127;

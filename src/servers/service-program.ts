@@ -5,7 +5,7 @@ import { type Program, startProgram } from './fanout-program.ts';
 import { freePort } from './server-process.ts';
 
 /** Only what hangs may reach these: a machine with other work to do takes its time. */
-const READY_TIMEOUT_MS = 120_000;
+const READY_TIMEOUT_MS = 300_000;
 const CONFIRMED_TIMEOUT_MS = 300_000;
 const POLL_MS = 100;
 

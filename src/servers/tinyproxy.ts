@@ -25,7 +25,7 @@ export async function startProxy(): Promise<HttpProxy> {
       return [...new Set([...urls].map(([, host]) => host!))];
     },
     async stop() {
-      await server.stop();
+      await server.stop('SIGKILL');
       folder.remove();
     },
   };

@@ -13,6 +13,7 @@ import { createJetStreamSource } from '../../src/bus/read/jetstream.ts';
 import { ensureStream, manager } from '../../src/bus/stream.ts';
 import { openPipeline } from '../../src/deliver/pipeline.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { LIMIT_MS } from '../limits.ts';
 import { needsNats } from './server-version.ts';
 import { memoryLog, settings, until } from './support.ts';
 
@@ -92,7 +93,7 @@ const add = async (bus: Bus, config: object) =>
 async function ask(bus: Bus, subject: string, fields: Record<string, string>, body = ''): Promise<object> {
   const block = headers();
   for (const [name, value] of Object.entries(fields)) block.set(name, value);
-  return (await bus.connection.request(subject, body, { headers: block, timeout: 60_000 })).json();
+  return (await bus.connection.request(subject, body, { headers: block, timeout: LIMIT_MS })).json();
 }
 
 /** As nats-server 2.15.1 hands them over: the header, and in the body the running total. */
@@ -197,7 +198,7 @@ test('an atomic batch counts once, at the time of its commit', async (context) =
   await batch('abandoned', 3, false);
   const committed = await batch('whole', 4, true);
   await until('all rows', () => counted() >= 4);
-  await bus.connection.jetstream().publish('metrics', HIT);
+  await bus.connection.jetstream().publish('metrics', HIT, { timeout: LIMIT_MS });
   await until('what comes later', () => counted() >= 5);
   expect(totals()).toEqual({ 'counter hits': { count: 5, sum: 5 } });
   for (const { start } of rows) expect(start + WINDOW_MS).toBeGreaterThan(committed);
@@ -215,7 +216,7 @@ test('what a schedule publishes counts once, when it is published; the order for
   };
   await ask(bus, 'metrics.order', order, HIT);
   await until('it is published', () => counted() > 0);
-  await bus.connection.jetstream().publish('metrics', HIT);
+  await bus.connection.jetstream().publish('metrics', HIT, { timeout: LIMIT_MS });
   await until('what comes later', () => counted() >= 2);
   expect(totals()).toEqual({ 'counter hits': { count: 2, sum: 2 } });
   expect([...stats.rejectedMessages]).toEqual([['schedule', 1]]);

@@ -6,6 +6,7 @@ import { loadConfig } from '../../src/config/config.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { compareSinks } from '../../src/verify/rows.ts';
+import { LIMIT_MS } from '../limits.ts';
 import {
   type FaultCounts,
   injectFaults,
@@ -60,8 +61,6 @@ const isOwn = (name: string) => !name.startsWith('queue.');
 const SHAPED_KEYS = ['service', 'tenant'];
 const WARM_UP_MS = 1_000;
 const SHAPED_POLL_MS = 500;
-/** How long a statement waits for the service, which writes to the same file. */
-const BUSY_MS = 10_000;
 /** How long traffic goes on after all sinks are at the head again. */
 const CALM_MS = 3_000;
 
@@ -140,7 +139,7 @@ async function untilShaped(
 }
 
 function hasShapedRows(file: string): boolean {
-  const database = new DatabaseSync(file, { readOnly: true, timeout: BUSY_MS });
+  const database = new DatabaseSync(file, { readOnly: true, timeout: LIMIT_MS });
   const keys = SHAPED_KEYS.map(() => '?').join(', ');
   const exists = `SELECT 1 FROM points, json_each(dimensions) WHERE key IN (${keys}) LIMIT 1`;
   const rows = database.prepare(exists).all(...SHAPED_KEYS);

@@ -3,11 +3,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Status } from '../../src/observe/status.ts';
 import { type Program, startProgram } from '../../src/servers/fanout-program.ts';
 import { freePort } from '../../src/servers/server-process.ts';
+import { LIMIT_MS } from '../limits.ts';
 
 const POLL_MS = 500;
 const STATUS_TIMEOUT_MS = 10_000;
 /** After SIGTERM: STOP_TIMEOUT, the time to close, and a margin for a busy machine. */
-const TERM_GRACE_MS = 120_000;
+const TERM_GRACE_MS = LIMIT_MS;
 const LOG_CHARACTERS = 2_000;
 
 /** Sums over all instances. For a killed one, its last status counts. */

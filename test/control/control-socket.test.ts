@@ -14,8 +14,8 @@ import { type HttpOptions, type ServiceHttp, serveHttp } from '../../src/observe
 import type { Status } from '../../src/observe/status.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { LIMIT_MS } from '../limits.ts';
 
-const TIMEOUT_MS = 60_000;
 const folder = temporaryFolder('control-socket-test');
 afterAll(() => folder.remove());
 
@@ -86,12 +86,12 @@ describe('by default', () => {
       findControlSocket({ controlSocket: 'off', pipeline: 'default', httpPort: http.port }),
     ).toBeUndefined();
 
-    const options = { token: 'a token that it is not told', socketPath: path, timeoutMs: TIMEOUT_MS };
+    const options = { token: 'a token that it is not told', socketPath: path, timeoutMs: LIMIT_MS };
     const [reply] = await new HttpWay('http://unresolvable.example', 'p', options).ask('all', 'status', {});
     expect(reply).toMatchObject({ instance: 'one', via: 'socket', body: { ok: true } });
     expect(JSON.stringify(reply)).not.toContain('a token');
     const url = `http://127.0.0.1:${http.port}`;
-    await new HttpWay(url, 'p', { token: undefined, timeoutMs: TIMEOUT_MS }).ask('all', 'status', {});
+    await new HttpWay(url, 'p', { token: undefined, timeoutMs: LIMIT_MS }).ask('all', 'status', {});
     expect(entrances).toEqual(['socket', 'tcp']);
     await http.close();
     services.length = 0;
@@ -140,7 +140,7 @@ async function leaveSocket(path: string): Promise<void> {
   expect(lstatSync(path).isSocket()).toBe(true);
 }
 
-const within = () => ({ signal: AbortSignal.timeout(TIMEOUT_MS) });
+const within = () => ({ signal: AbortSignal.timeout(LIMIT_MS) });
 
 describe('at a path that is set', () => {
   test('it replaces a socket that a killed process left, and nothing else', async () => {
@@ -185,7 +185,7 @@ describe('at a path that is set', () => {
 test('ctl shows what the service says in place of an answer', async () => {
   const control = { maxBodyBytes: 1000, answer: () => new Promise<never>(() => {}) };
   const { port } = await serve({ control, waitLimits: { readyMs: 1, otherMs: 1 } });
-  const way = new HttpWay(`http://127.0.0.1:${port}`, 'p', { token: undefined, timeoutMs: TIMEOUT_MS });
+  const way = new HttpWay(`http://127.0.0.1:${port}`, 'p', { token: undefined, timeoutMs: LIMIT_MS });
   await expect(way.ask('all', 'status', {})).rejects.toThrow(
     'the main thread has not answered within 0.001 s. What was asked may still be done',
   );

@@ -10,9 +10,6 @@ import { LIMIT_MS } from '../limits.ts';
 import { eventually } from './control-support.ts';
 import { sample, WINDOWS } from './support.ts';
 
-/** The stream is looked at every 15 seconds; messages get lost until somebody knows. */
-const NOTICED_MS = 60_000;
-
 let nats: NatsServer;
 let client: NatsConnection;
 let service: ServiceProgram;
@@ -42,10 +39,8 @@ const misfits = async () =>
 
 test('fewer subjects: the service is not ready, logs and counts this, and reads what still comes', async () => {
   expect(await misfits()).toBe(0);
-  const changedAt = Date.now();
   await update({ subjects: ['metrics.telegraf'] });
   await eventually('not ready', async () => (await readyz()).code === 503);
-  expect(Date.now() - changedAt).toBeLessThan(NOTICED_MS);
   expect((await readyz()).text).toBe(
     'the stream METRICS does not capture metrics, metrics.> (its subjects: metrics.telegraf)\n',
   );

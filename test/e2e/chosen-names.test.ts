@@ -137,7 +137,7 @@ test('each window has what was chosen when it was first written, whatever is cho
   const other = [expect.stringMatching(/^[abc]\.x$/), 1, false];
   await expect.poll(() => asked(second), { timeout: LIMIT_MS }).toEqual(['not asked', other]);
   await second.stop();
-}, 600_000);
+});
 
 test('a store that was lost gets of each window what it had', async () => {
   const before = rowsOf(files.part);

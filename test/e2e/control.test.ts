@@ -190,7 +190,7 @@ describe('tasks', () => {
   const to = () => new Date(endOf(truth)).toISOString();
 
   test('a verification finds a lost window, a replay restores it, and then a verification finds nothing', async () => {
-    const edit = new DatabaseSync(database);
+    const edit = new DatabaseSync(database, { timeout: LIMIT_MS });
     edit.prepare('DELETE FROM points WHERE window_start = ?').run(truth[0]!.windowStart!);
     edit.close();
     const asked = { from: from(), to: to(), sink: 'sqlite' };

@@ -8,6 +8,7 @@ import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { connect } from '../bus-client.ts';
+import { LIMIT_MS } from '../limits.ts';
 import { eventually } from './control-support.ts';
 import { verifyConfirmed, WINDOW_MS, WINDOWS } from './support.ts';
 
@@ -73,7 +74,7 @@ test('is verified by the service, by verify whatever the range, and mended by a 
     report: { sinks: [{ from: iso(first), windows: { equal: 1 }, rows: { equal: 1 } }] },
   });
 
-  const database = new DatabaseSync(file);
+  const database = new DatabaseSync(file, { timeout: LIMIT_MS });
   database.exec('UPDATE points SET sum = sum + 1');
   database.close();
   for (const from of [[], ['--from', iso(first)], ['--from', iso(first - OWN_MS / 2)]]) {
@@ -111,4 +112,4 @@ test('is verified by the service, by verify whatever the range, and mended by a 
   expect(sink.windows.notHeld).toBeGreaterThanOrEqual((Date.parse(sink.from) - first) / OWN_MS);
   expect(sink.remarks).toContainEqual(expect.stringContaining('(retention): they are not judged'));
   await service.stop();
-}, 600_000);
+});

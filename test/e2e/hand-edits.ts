@@ -8,6 +8,7 @@ import {
 } from '@aws-sdk/client-dynamodb';
 import type { Stack } from '../../src/servers/stack.ts';
 import type { TruthRow } from '../../src/verify/truth.ts';
+import { LIMIT_MS } from '../limits.ts';
 
 /** A row that no producer sent. */
 export const ADDED = { id: 'f'.repeat(32), name: 'added.by.hand' } as const;
@@ -31,7 +32,7 @@ export async function editByHand(stack: Stack, edits: Edits): Promise<void> {
 }
 
 function editSqlite({ env }: Stack, { changed, deleted, beside }: Edits): void {
-  const database = new DatabaseSync(env.SINK_SQLITE_PATH!);
+  const database = new DatabaseSync(env.SINK_SQLITE_PATH!, { timeout: LIMIT_MS });
   const key = 'WHERE window_start = ? AND series_id = ?';
   database
     .prepare(`UPDATE points SET sum = ? ${key}`)

@@ -3,55 +3,69 @@ import { copyFileSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { NatsConnection } from 'nats';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterAll, expect, type TestContext, test } from 'vitest';
 import { startProgram } from '../../src/servers/fanout-program.ts';
-import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 import { eventually } from './control-support.ts';
-import { sample, WINDOWS } from './support.ts';
+import { sample, WINDOW_MS, WINDOWS } from './support.ts';
 
 const SAMPLES = 30;
 
 const folder = temporaryFolder('lost-store');
-const before = join(folder.path, 'before.db');
-const after = join(folder.path, 'after.db');
-let nats: NatsServer;
-let client: NatsConnection;
-let service: ServiceProgram | undefined;
+afterAll(() => folder.remove());
 
-beforeAll(async () => {
-  nats = await startNats();
-  client = await connect({ servers: nats.url });
+interface Setting {
+  readonly url: string;
+  readonly client: NatsConnection;
+  start(path: string, more?: Readonly<Record<string, string>>): Promise<ServiceProgram>;
+  publish(): Promise<void>;
+}
+
+/**
+ * A bus for one test, with `older` messages: a service with METRICS_START=now leaves them out, also when it fills a
+ * store again. All of the tests wait most of their time, and do so side by side.
+ */
+async function setUp(
+  { onTestFinished }: Pick<TestContext, 'onTestFinished'>,
+  older = SAMPLES,
+): Promise<Setting> {
+  const nats = await startNats();
+  onTestFinished(() => nats.stop());
+  const client = await connect({ servers: nats.url });
+  onTestFinished(() => client.close());
   // The service's own stream cannot be purged.
   const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
   await streams.add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'] });
-});
-afterEach(async () => {
-  await service?.stop('SIGKILL');
-});
-afterAll(async () => {
-  await client?.close();
-  await nats?.stop();
-  folder.remove();
-});
+  const publish = async (times = SAMPLES) => {
+    const body = JSON.stringify({ name: 'a', type: 'counter', value: 1 });
+    const jetstream = client.jetstream({ timeout: LIMIT_MS });
+    for (let i = 0; i < times; i++) await jetstream.publish('metrics', body);
+  };
+  await publish(older);
+  const over = Date.now() + 2 * WINDOW_MS;
+  if (older > 0) await eventually('their windows are over', async () => Date.now() > over);
+  return {
+    url: nats.url,
+    client,
+    async start(path, more = {}) {
+      const service = await startServiceProgram({
+        ...WINDOWS,
+        ...more,
+        NATS_URL: nats.url,
+        SINK_SQLITE_ENABLED: 'true',
+        SINK_SQLITE_PATH: path,
+      });
+      onTestFinished(async () => void (await service.stop('SIGKILL')));
+      return service;
+    },
+    publish: () => publish(),
+  };
+}
 
-const start = async (path: string, more: Readonly<Record<string, string>> = {}) => {
-  service = await startServiceProgram({
-    ...WINDOWS,
-    ...more,
-    NATS_URL: nats.url,
-    SINK_SQLITE_ENABLED: 'true',
-    SINK_SQLITE_PATH: path,
-  });
-  return service;
-};
-const publish = async () => {
-  const body = JSON.stringify({ name: 'a', type: 'counter', value: 1 });
-  for (let i = 0; i < SAMPLES; i++) await client.jetstream({ timeout: LIMIT_MS }).publish('metrics', body);
-};
 const sumIn = (path: string) => {
   if (!existsSync(path)) return undefined;
   const database = new DatabaseSync(path, { readOnly: true, timeout: LIMIT_MS });
@@ -66,7 +80,9 @@ const sumIn = (path: string) => {
 const refills = async ({ url }: ServiceProgram) =>
   sample(await (await fetch(`${url}/metrics`)).text(), 'fanout_sink_refills_total{sink="sqlite"}');
 
-test('another file at the next start', async () => {
+test.concurrent('another file at the next start', async (context) => {
+  const { start, publish } = await setUp(context, 0);
+  const [before, after] = [join(folder.path, 'before.db'), join(folder.path, 'after.db')];
   const first = await start(before);
   await publish();
   await first.untilConfirmed(Date.now());
@@ -87,24 +103,31 @@ test('another file at the next start', async () => {
   expect(sumIn(after)).toBe(2 * SAMPLES);
 });
 
-test('a file that is deleted under the service', async () => {
-  const running = await start(after);
-  await running.untilConfirmed(Date.now());
-  for (const suffix of ['', '-wal', '-shm']) rmSync(after + suffix, { force: true });
+test.concurrent('a file that is deleted under the service', async (context) => {
+  const { start, publish } = await setUp(context, 0);
+  const path = join(folder.path, 'deleted.db');
+  const running = await start(path);
   await publish();
-  await eventually('all of it', async () => sumIn(after) === 3 * SAMPLES);
+  await running.untilConfirmed(Date.now());
+  for (const suffix of ['', '-wal', '-shm']) rmSync(path + suffix, { force: true });
+  await publish();
+  await eventually('all of it', async () => sumIn(path) === 2 * SAMPLES);
   expect(await refills(running)).toBe(1);
   expect((await running.status()).source).toMatchObject({ gaps: 0, latestGaps: [] });
 });
 
-test('what the stream no longer holds is a gap', async () => {
-  const running = await start(after);
-  await running.untilConfirmed(Date.now());
+test.concurrent('what the stream no longer holds is a gap', async (context) => {
+  const { client, start, publish } = await setUp(context, 0);
+  const path = join(folder.path, 'gap.db');
+  const running = await start(path);
+  await publish();
+  // The next start reads again from shortly before that.
+  await running.untilConfirmed(Date.now() + 4 * WINDOW_MS);
   await running.stop('SIGTERM');
   const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
   await streams.purge('METRICS', { keep: 1 });
-  for (const suffix of ['', '-wal', '-shm']) rmSync(after + suffix, { force: true });
-  const second = await start(after);
+  for (const suffix of ['', '-wal', '-shm']) rmSync(path + suffix, { force: true });
+  const second = await start(path);
   await eventually('told', async () =>
     second.output.stderr.includes('the stream no longer holds earlier ones'),
   );
@@ -115,7 +138,8 @@ test('what the stream no longer holds is a gap', async () => {
 const OLDER = /"from":"([^"]+)".*the store holds older content than it did/;
 const restoredFrom = ({ output }: ServiceProgram) => Date.parse(OLDER.exec(output.stderr)?.[1] ?? '');
 
-test('a file that is restored from a backup gets again what is behind', async () => {
+test.concurrent('a file that is restored from a backup gets again what is behind', async (context) => {
+  const { client, start, publish } = await setUp(context);
   const [path, backup] = [join(folder.path, 'restored.db'), join(folder.path, 'backup.db')];
   const env = { PIPELINE: 'restored', METRICS_START: 'now' };
   const first = await start(path, env);
@@ -128,6 +152,12 @@ test('a file that is restored from a backup gets again what is behind', async ()
   await publish();
   await second.untilConfirmed(Date.now());
   expect(await refills(second)).toBe(0);
+  // What the checkpoint does not speak of yet is written again without a refill.
+  const bucket = await client.jetstream().views.kv('fanout-checkpoints');
+  await eventually('the checkpoint has the receipt', async () => {
+    const checkpoint = (await bucket.get('restored.sqlite.0-1'))!.json<{ receipts?: object }>();
+    return Object.values(checkpoint.receipts ?? {}).some((time) => time > backedUpAt);
+  });
   await second.stop('SIGKILL');
   for (const suffix of ['-wal', '-shm']) rmSync(path + suffix, { force: true });
   copyFileSync(backup, path);
@@ -136,7 +166,7 @@ test('a file that is restored from a backup gets again what is behind', async ()
   await eventually('all of it', async () => sumIn(path) === 2 * SAMPLES);
   expect(await refills(third)).toBe(1);
   // What the backup has is not written again, but for the window in which it was made.
-  expect(restoredFrom(third)).toBeGreaterThan(backedUpAt - 10 * Number.parseInt(WINDOWS.WINDOW, 10) * 1000);
+  expect(restoredFrom(third)).toBeGreaterThan(backedUpAt - 10 * WINDOW_MS);
   expect((await third.status()).source).toMatchObject({ gaps: 0, latestGaps: [] });
   await third.untilConfirmed(Date.now());
   await third.stop('SIGKILL');
@@ -148,7 +178,8 @@ test('a file that is restored from a backup gets again what is behind', async ()
   expect(sumIn(path)).toBe(3 * SAMPLES);
 });
 
-test('older content that comes into the store under the service, without a failure', async () => {
+test.concurrent('older content that comes into the store under the service, without a failure', async (context) => {
+  const { start, publish } = await setUp(context);
   const [path, backup] = [join(folder.path, 'under.db'), join(folder.path, 'older.db')];
   const running = await start(path, { PIPELINE: 'under', METRICS_START: 'now' });
   await publish();
@@ -167,7 +198,12 @@ test('older content that comes into the store under the service, without a failu
 });
 
 /** Has the service write as much again after a backup was made. */
-async function backedUp(path: string, backup: string, env: Readonly<Record<string, string>>): Promise<void> {
+async function backedUp(
+  { start, publish }: Setting,
+  path: string,
+  backup: string,
+  env: Readonly<Record<string, string>>,
+): Promise<void> {
   const write = async () => {
     const service = await start(path, env);
     await publish();
@@ -179,11 +215,13 @@ async function backedUp(path: string, backup: string, env: Readonly<Record<strin
   await write();
 }
 
-test('a checkpoint that was set to before the backup stays there', async () => {
+test.concurrent('a checkpoint that was set to before the backup stays there', async (context) => {
+  const setting = await setUp(context);
+  const { start, url } = setting;
   const [path, backup] = [join(folder.path, 'set.db'), join(folder.path, 'set-backup.db')];
   const env = { PIPELINE: 'set', METRICS_START: 'now' };
   const began = new Date().toISOString();
-  await backedUp(path, backup, env);
+  await backedUp(setting, path, backup, env);
   copyFileSync(backup, path);
   const database = new DatabaseSync(path, { timeout: LIMIT_MS });
   database.exec('UPDATE points SET sum = 0');
@@ -191,7 +229,7 @@ test('a checkpoint that was set to before the backup stays there', async () => {
   const set = startProgram(['checkpoint', 'set', '--sink', 'sqlite', '--to', began, '--yes'], {
     ...WINDOWS,
     ...env,
-    NATS_URL: nats.url,
+    NATS_URL: url,
     SINK_SQLITE_ENABLED: 'true',
     SINK_SQLITE_PATH: path,
   });
@@ -202,10 +240,12 @@ test('a checkpoint that was set to before the backup stays there', async () => {
   expect(await refills(third)).toBe(1);
 });
 
-test('what the stream no longer holds of what a backup lacks is a gap', async () => {
+test.concurrent('what the stream no longer holds of what a backup lacks is a gap', async (context) => {
+  const setting = await setUp(context);
+  const { client, start } = setting;
   const [path, backup] = [join(folder.path, 'late.db'), join(folder.path, 'late-backup.db')];
   const env = { PIPELINE: 'late', METRICS_START: 'now' };
-  await backedUp(path, backup, env);
+  await backedUp(setting, path, backup, env);
   const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
   await streams.purge('METRICS', { keep: 1 });
   copyFileSync(backup, path);
@@ -217,7 +257,8 @@ test('what the stream no longer holds of what a backup lacks is a gap', async ()
   expect((await third.status()).source.gaps).toBeGreaterThan(0);
 });
 
-test('the start of a sink that was never open is not decided', async () => {
+test.concurrent('the start of a sink that was never open is not decided', async (context) => {
+  const { start, publish } = await setUp(context);
   const env = { PIPELINE: 'unopened', METRICS_START: 'now' };
   const nowhere = join(folder.path, 'no', 'folder');
   const first = await start('/dev/null/fanout.db', env);
@@ -233,7 +274,8 @@ const NO_RECEIPT = 'the store takes no receipt';
 const receiptFailures = async ({ url }: ServiceProgram) =>
   sample(await (await fetch(`${url}/metrics`)).text(), 'fanout_sink_receipt_failures_total{sink="sqlite"}');
 
-test('a file that takes rows and no receipts is counted, said once, and shown', async () => {
+test.concurrent('a file that takes rows and no receipts is counted, said once, and shown', async (context) => {
+  const { start, publish, url } = await setUp(context);
   const path = join(folder.path, 'no-receipts.db');
   const env = { PIPELINE: 'no-receipts', METRICS_START: 'now', CONTROL_ENABLED: 'true' };
   const running = await start(path, env);
@@ -252,7 +294,7 @@ test('a file that takes rows and no receipts is counted, said once, and shown', 
   expect(sink!.receipts.lastFailure!.message).toMatch(/fanout_receipts/);
   expect(sink!.receipts.until).not.toBeNull();
   expect(running.output.stderr.split(NO_RECEIPT)).toHaveLength(2);
-  const { stdout, ended } = await said(['ctl', 'status'], { ...env, NATS_URL: nats.url });
+  const { stdout, ended } = await said(['ctl', 'status'], { ...env, NATS_URL: url });
   expect(ended).toBe(0);
   expect(stdout).toContain('sqlite is without receipts. It takes rows, and no receipts since');
   database.exec('ALTER TABLE away RENAME TO fanout_receipts');

@@ -191,4 +191,4 @@ test('every store holds the windows of its own, by the names and rules, after a 
     env(),
   );
   expect(code, `${stderr} ${JSON.stringify(report)}`).toBe(0);
-}, 600_000);
+});

@@ -140,7 +140,7 @@ test('their rows are those of the pipeline put together, also when the service i
   expect(metrics).toContain('fanout_sink_window_seconds{sink="long"} 5');
   await service.stop();
   await expectVerified();
-}, 600_000);
+});
 
 test('a store that was lost is filled again, with the same rows', async () => {
   const before = sorted(await rowsOf('long'));
@@ -151,7 +151,7 @@ test('a store that was lost is filled again, with the same rows', async () => {
   await filling.untilConfirmed(Date.now());
   await filling.stop();
   expect(sorted(await rowsOf('long'))).toEqual(before);
-}, 600_000);
+});
 
 test('a row that is missing, or too many, is found, and a replay of its window mends it', async () => {
   const database = new DatabaseSync(files.long);
@@ -171,7 +171,7 @@ test('a row that is missing, or too many, is found, and a replay of its window m
   expect(JSON.parse(replay.output.stdout).from).toBe(new Date(Number(last!.at)).toISOString());
   await expectVerified();
   await expectRows();
-}, 600_000);
+});
 
 test('another length is refused, for that sink alone, and says what to do', async () => {
   const before = sorted(await rowsOf('long'));
@@ -226,7 +226,7 @@ test('another length is refused, for that sink alone, and says what to do', asyn
   await service.stop();
   await expectRows();
   await expectVerified();
-}, 600_000);
+});
 
 test('without its checkpoint, a sink begins anew with the new length, in another table', async () => {
   const changed = { SINK_LONG_WINDOW: '10s', SINK_LONG_PATH: join(folder.path, 'other.db') };
@@ -240,7 +240,7 @@ test('without its checkpoint, a sink begins anew with the new length, in another
   expect(new Set(points.map(({ windowStart }) => windowStart % 10_000))).toEqual(new Set([0]));
   const counted = points.filter(({ series }) => series.name === 'counter.x');
   expect(counted.reduce((sum, { count }) => sum + count, 0)).toBe(sent);
-}, 600_000);
+});
 
 test('two paths of one file, with windows of two lengths: the sink with the longer ones is stopped', async () => {
   const link = join(folder.path, 'link.db');
@@ -263,4 +263,4 @@ test('two paths of one file, with windows of two lengths: the sink with the long
     return sinks.find(({ id }) => id === 'fine')!.written > 0;
   });
   await service.stop();
-}, 600_000);
+});

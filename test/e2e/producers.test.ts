@@ -192,4 +192,4 @@ test('the rows are what each producer has kept of it', async (context) => {
     expect(row, key).toEqual({ count, ...(isSummed ? none : ends) });
     expect(ofRows, key).toBeCloseTo(sum, 6);
   }
-}, 600_000);
+});

@@ -34,4 +34,4 @@ test('restarts by SIGTERM under load: every store ends with exactly the truth, a
   await service.untilConfirmed(endOf(truth));
   await service.stop();
   await expectEqual(env, truth);
-}, 600_000);
+});

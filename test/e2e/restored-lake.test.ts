@@ -167,6 +167,8 @@ test('a receipt costs a bucket at most one object put for each window', async ()
   await service.untilConfirmed(from + 5 * WINDOW_MS);
   isOver = true;
   await sending;
+  // Then nothing is under way any more.
+  await service.untilConfirmed(Date.now());
   const [after, to] = [puts(), await next()];
   expect(after).toBeGreaterThan(before);
   // The one for the window before `from` may have been under way.

@@ -8,6 +8,7 @@ import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import type { TruthRow } from '../../src/verify/truth.ts';
+import { LIMIT_MS } from '../limits.ts';
 import { endOf, expectEqual, sendTraffic, verifyConfirmed, WINDOWS } from './support.ts';
 
 let nats: NatsServer;
@@ -48,7 +49,7 @@ afterAll(async () => {
 });
 
 function run(sink: string, statement: string): Record<string, SQLOutputValue>[] {
-  const database = new DatabaseSync(fileOf(sink));
+  const database = new DatabaseSync(fileOf(sink), { timeout: LIMIT_MS });
   try {
     return database.prepare(statement).all();
   } finally {

@@ -8,6 +8,7 @@ import { type ServiceProgram, startServiceProgram } from '../../src/servers/serv
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import type { TruthRow } from '../../src/verify/truth.ts';
 import { connect } from '../bus-client.ts';
+import { LIMIT_MS } from '../limits.ts';
 import { ADDED, CHANGED_SUM, editByHand } from './hand-edits.ts';
 import { endOf, sendTraffic, verifyConfirmed, WINDOWS } from './support.ts';
 
@@ -138,7 +139,7 @@ test('a row is changed, one deleted and one added in each store: exactly these a
 });
 
 test('a changed identity of a series in the store is reported too', async () => {
-  const database = new DatabaseSync(stack.env.SINK_SQLITE_PATH!);
+  const database = new DatabaseSync(stack.env.SINK_SQLITE_PATH!, { timeout: LIMIT_MS });
   const [first] = truth;
   database
     .prepare('UPDATE points SET name = ? WHERE window_start = ? AND series_id = ?')

@@ -23,6 +23,7 @@ import { temporaryFolder } from '../../src/servers/server-process.ts';
 import type { Sink } from '../../src/sink/contract.ts';
 import { closedWindow } from '../aggregate/closed-window.ts';
 import { pointsOf } from '../aggregate/stream.ts';
+import { TEST_LIMIT_MS } from '../limits.ts';
 import { sinkSettings } from './stand-in.ts';
 
 const WINDOW_MS = 10_000;
@@ -35,7 +36,7 @@ const TILING = Tiling.of({
   maxSeries: 100,
   sketchScale: SKETCH_SCALE,
 });
-const signal = AbortSignal.timeout(250_000);
+const signal = AbortSignal.timeout(TEST_LIMIT_MS);
 const context = { id: 't', log: { info() {}, warn() {} } };
 const folder = temporaryFolder('percentiles');
 const document = readFileSync('docs/percentiles.md', 'utf8');
@@ -73,7 +74,7 @@ beforeAll(async () => {
   for (const values of [measured, measuredFirst]) values.sort((a, b) => a - b);
   expect(measured).toHaveLength(WINDOWS * SERIES * 8);
   [server, store] = await Promise.all([startPostgres(), startClickHouse({ user: 'u', password: 'p' })]);
-}, 120_000);
+});
 
 afterAll(async () => {
   await server.stop();
@@ -115,7 +116,7 @@ test('PostgreSQL: the p99 of an hour, of 360 windows of 20 series', async () => 
   await client.connect();
   await expectExact(queryOf('postgres'), async (query) => Number((await client.query(query)).rows[0].p99));
   await client.end();
-}, 250_000);
+});
 
 /** What Redshift has and PostgreSQL has not: JSON as text, and no text for what is not there. */
 const REDSHIFT_FUNCTIONS = `
@@ -137,7 +138,7 @@ test('Redshift: of 36 windows, on PostgreSQL with its functions', async () => {
   const ask = async (query: string) => Number((await client.query(query)).rows[0].p99);
   await expectExact(queryOf('redshift'), ask, measuredFirst);
   await client.end();
-}, 250_000);
+});
 
 test('in a program: the same', async () => {
   const [, source] = /<!-- tested: javascript -->\n```js\n([\s\S]*?)```/.exec(document)!;
@@ -155,7 +156,7 @@ test('SQLite: the same', async () => {
   const database = new DatabaseSync(path, { readOnly: true });
   await expectExact(queryOf('sqlite'), async (query) => Number(database.prepare(query).get()!.p99));
   database.close();
-}, 250_000);
+});
 
 test('ClickHouse: the same', async () => {
   const variables = { URL: `http://127.0.0.1:${store.port}`, USER: 'u', PASSWORD: 'p', SKETCH: 'true' };
@@ -167,7 +168,7 @@ test('ClickHouse: the same', async () => {
     if (!answer.ok) throw new Error(text);
     return Number(text);
   });
-}, 250_000);
+});
 
 test('`ask`: the same, of what is kept of the last hour', async () => {
   const clock = { ...systemClock, now: () => HOUR + WINDOWS * WINDOW_MS };

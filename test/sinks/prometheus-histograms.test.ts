@@ -10,6 +10,7 @@ import type { Server } from '../../src/servers/server-process.ts';
 import type { Sink } from '../../src/sink/contract.ts';
 import { closedWindow } from '../aggregate/closed-window.ts';
 import { pointsOf } from '../aggregate/stream.ts';
+import { TEST_LIMIT_MS } from '../limits.ts';
 import { sinkSettings } from './stand-in.ts';
 
 const WINDOW_MS = 10_000;
@@ -23,7 +24,7 @@ const TILING = Tiling.of({
 const START = Math.floor(Date.now() / WINDOW_MS) * WINDOW_MS - 600_000;
 /** A value and the one that stands for its bucket; Prometheus interpolates in the bucket, at most its width away. */
 const ERROR = 2 ** (1 / 64) - 1;
-const signal = AbortSignal.timeout(200_000);
+const signal = AbortSignal.timeout(TEST_LIMIT_MS);
 
 let server: Server;
 let plain: Server;

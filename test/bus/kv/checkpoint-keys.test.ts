@@ -7,6 +7,7 @@ import { type Checkpoint, createCheckpointStore } from '../../../src/bus/kv/chec
 import { sequenceBefore } from '../../../src/bus/read/sequence-before.ts';
 import { describeStream, ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
+import { LIMIT_MS } from '../../limits.ts';
 import { busAt, settings } from '../support.ts';
 
 let nats: NatsServer;
@@ -72,7 +73,8 @@ test('the place of a time in the stream is found without reading it, and no cons
   const core = settings({});
   await ensureStream(bus, core);
   const jsm = await manager(bus);
-  for (let i = 0; i < 5; i++) await bus.connection.jetstream().publish('metrics', `${i}`);
+  for (let i = 0; i < 5; i++)
+    await bus.connection.jetstream().publish('metrics', `${i}`, { timeout: LIMIT_MS });
   const facts = await describeStream(bus, core);
   const third = (await jsm.streams.getMessage(facts.name, { seq: 3 })).time.getTime();
   // Messages may have been stored within one millisecond.

@@ -102,7 +102,7 @@ test('requests to a busy stream are paced; a quiet one has a request waiting', a
   await until('all', () => reader.sequences.length >= published);
   expect(reader.sequences).toEqual(numbers(1, published + 1));
   expect(atAPace().length).toBeGreaterThan(20);
-  await until('waiting again', () => asked.at(-1)?.no_wait === undefined);
+  await until('two wait again', () => asked.length > 1 && asked.slice(-2).every(({ no_wait }) => !no_wait));
   const { length } = asked;
   for (let i = published; i < published + 20; i++) {
     await publishNumbers(producer, i, i + 1);
@@ -186,8 +186,8 @@ test('the report of a complete batch, as from nats-server 2.10 on, does not caus
   await publishStored(producer, 0, 200_000);
   const { reader, source, end } = read(bus);
   await until('all', () => reader.sequences.length === 200_000);
-  // Twenty that were filled, two that wait, and a few more on a busy machine.
-  expect(asked.filter((request) => !request.no_wait).length).toBeLessThan(27);
+  // Twenty that were filled, two that wait, and a few more on a busy machine: not twice as many.
+  expect(asked.filter((request) => !request.no_wait).length).toBeLessThan(40);
   expect(reader.sequences).toEqual(numbers(1, 200_001));
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
   subscription.unsubscribe();

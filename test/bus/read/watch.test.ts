@@ -1,7 +1,7 @@
 /** Messages that were published but never reached the stream are counted, and nothing else. */
 import { gzipSync } from 'node:zlib';
 import { headers, type NatsConnection } from 'nats';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { expect, type TestContext, test } from 'vitest';
 import { systemClock } from '../../../src/base/clock.ts';
 import { type Bus, connect } from '../../../src/bus/connect.ts';
 import { createJetStreamSource } from '../../../src/bus/read/jetstream.ts';
@@ -10,45 +10,52 @@ import { BusWatch } from '../../../src/bus/read/watch.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import { connect as connectClient } from '../../bus-client.ts';
-import { deleteAllStreams } from '../deleted-streams.ts';
 import { takingPlain } from '../server-version.ts';
 import { holding, memoryLog, publishNumbers, Recorder, settings, until } from '../support.ts';
 
 /** More than arrive after the reader has asked the source to wait. */
 const MANY = 30_000;
 
-let nats: NatsServer;
-let bus: Bus;
-let producer: NatsConnection;
-let log: ReturnType<typeof memoryLog>;
-let stop: AbortController;
-let running: Promise<unknown>[];
+interface Setting {
+  readonly nats: NatsServer;
+  readonly bus: Bus;
+  readonly producer: NatsConnection;
+  readonly log: ReturnType<typeof memoryLog>;
+  readonly stop: AbortController;
+  readonly running: Promise<unknown>[];
+  core(env?: Record<string, string>): ReturnType<typeof settings>;
+}
 
-const core = (env: Record<string, string> = {}) => settings({ NATS_URL: nats.url, ...env });
+/** A bus for one test. All of them wait most of their time, and do so side by side. */
+async function setUp({ onTestFinished }: Pick<TestContext, 'onTestFinished'>): Promise<Setting> {
+  const nats = await startNats(takingPlain(2 * MANY));
+  onTestFinished(() => nats.stop());
+  const core = (env: Record<string, string> = {}) => settings({ NATS_URL: nats.url, ...env });
+  const producer = await connectClient({ servers: nats.url });
+  onTestFinished(() => producer.close());
+  const log = memoryLog();
+  const bus = await connect(core(), log);
+  onTestFinished(() => bus.close());
+  const stop = new AbortController();
+  const running: Promise<unknown>[] = [];
+  onTestFinished(async () => {
+    stop.abort();
+    await Promise.all(running);
+  });
+  return { nats, bus, producer, log, stop, running, core };
+}
 
-beforeAll(async () => {
-  nats = await startNats(takingPlain(2 * MANY));
-  producer = await connectClient({ servers: nats.url });
-});
-afterAll(async () => {
-  await producer.close();
-  await nats.stop();
-});
-beforeEach(async () => {
-  log = memoryLog();
-  bus = await connect(core(), log);
-  stop = new AbortController();
-  running = [];
-});
-afterEach(async () => {
-  stop.abort();
-  await Promise.all(running);
-  await deleteAllStreams(nats, (await manager(bus)).streams);
-  await bus.close();
-});
+interface Watched {
+  readonly configured?: ReturnType<typeof settings>;
+  readonly share?: number;
+  readonly heardBy?: Bus;
+}
 
 /** Reads and watches a stream that refuses messages of more than 100 bytes. */
-async function watching(configured = core(), share = 1, heardBy = bus) {
+async function watching(
+  { bus, core, stop, running }: Setting,
+  { configured = core(), share = 1, heardBy = bus }: Watched = {},
+) {
   const { metricsSubjects: subjects, metricsStream: name } = configured;
   await (await manager(bus)).streams.add({ name, subjects: ['metrics', 'metrics.>'], max_msg_size: 100 });
   const watch = new BusWatch(
@@ -64,7 +71,7 @@ async function watching(configured = core(), share = 1, heardBy = bus) {
 }
 
 /** Publishes until a span has heard something. From then on, everything that is published is heard. */
-async function untilHeard(watch: BusWatch) {
+async function untilHeard({ producer }: Setting, watch: BusWatch) {
   await until('the watch hears', async () => {
     producer.publish('metrics', `"before ${Math.random()}"`);
     await producer.flush();
@@ -72,9 +79,11 @@ async function untilHeard(watch: BusWatch) {
   });
 }
 
-test('counts exactly what the stream refuses, and logs it', async () => {
-  const { watch } = await watching();
-  await untilHeard(watch);
+test.concurrent('counts exactly what the stream refuses, and logs it', async (context) => {
+  const setting = await setUp(context);
+  const { producer, log } = setting;
+  const { watch } = await watching(setting);
+  await untilHeard(setting, watch);
   expect(watch.status.unstored).toBe(0);
   for (let i = 0; i < 1000; i++) {
     producer.publish('metrics.a', `${i}`);
@@ -96,8 +105,12 @@ test('counts exactly what the stream refuses, and logs it', async () => {
   ]);
 });
 
-test('counts nothing when nothing is lost: duplicates, compressed and equal messages, other subjects', async () => {
-  const { watch, reader } = await watching(core({ METRICS_SUBJECTS: 'metrics.>' }));
+test.concurrent('counts nothing when nothing is lost: duplicates, compressed and equal messages, other subjects', async (context) => {
+  const setting = await setUp(context);
+  const { producer } = setting;
+  const { watch, reader } = await watching(setting, {
+    configured: setting.core({ METRICS_SUBJECTS: 'metrics.>' }),
+  });
   await until('the watch hears', async () => {
     producer.publish('metrics.a', `"before ${Math.random()}"`);
     await producer.flush();
@@ -123,8 +136,10 @@ test('counts nothing when nothing is lost: duplicates, compressed and equal mess
   expect(watch.status).toMatchObject({ unstored: 0, unknownSpans: 0 });
 });
 
-test('with a watch for part of the time, each span is exact, and nothing is counted twice', async () => {
-  const { watch } = await watching(core(), 0.5);
+test.concurrent('with a watch for part of the time, each span is exact, and nothing is counted twice', async (context) => {
+  const setting = await setUp(context);
+  const { producer } = setting;
+  const { watch } = await watching(setting, { share: 0.5 });
   let published = 0;
   await until('five spans', async () => {
     producer.publish('metrics', `${published}`.padEnd(published % 2 === 0 ? 10 : 200));
@@ -139,9 +154,11 @@ test('with a watch for part of the time, each span is exact, and nothing is coun
   expect(Math.abs(share! - 0.5)).toBeLessThanOrEqual(error!);
 });
 
-test('a reconnection makes the result of a span unknown, not wrong', async () => {
-  const { watch } = await watching();
-  await untilHeard(watch);
+test.concurrent('a reconnection makes the result of a span unknown, not wrong', async (context) => {
+  const setting = await setUp(context);
+  const { nats, producer } = setting;
+  const { watch } = await watching(setting);
+  await untilHeard(setting, watch);
   await nats.halt('SIGKILL');
   await nats.resume();
   await until('a span with an unknown result', () => watch.status.unknownSpans > 0);
@@ -154,7 +171,9 @@ test('a reconnection makes the result of a span unknown, not wrong', async () =>
   expect(watch.status.unstored).toBe(0);
 });
 
-test('without the permission to listen, the watch logs this once and counts nothing', async () => {
+test.concurrent('without the permission to listen, the watch logs this once and counts nothing', async (context) => {
+  const setting = await setUp(context);
+  const { log, stop } = setting;
   const permissions = '{ subscribe: { deny: ["metrics", "metrics.>"] } }';
   const guarded = await startNats({
     extra: `authorization { users: [{ user: "u", password: "p", permissions: ${permissions} }] }`,
@@ -176,7 +195,9 @@ test('without the permission to listen, the watch logs this once and counts noth
   await guarded.stop();
 });
 
-test('what comes from another account, under other subjects, is heard and found there', async () => {
+test.concurrent('what comes from another account, under other subjects, is heard and found there', async (context) => {
+  const setting = await setUp(context);
+  const { log, stop } = setting;
   const from = { account: 'PRODUCERS', subject: 'app.*' };
   const server = await startNats({
     extra: `accounts {
@@ -218,7 +239,9 @@ test('what comes from another account, under other subjects, is heard and found 
   await server.stop();
 });
 
-test('a message that is read before it is heard may be heard in the next span', async () => {
+test.concurrent('a message that is read before it is heard may be heard in the next span', async (context) => {
+  const setting = await setUp(context);
+  const { bus, producer } = setting;
   const plain = bus;
   const late = <Args extends unknown[]>(tell: (...args: Args) => void) => {
     return (...args: Args) => void setTimeout(() => tell(...args), 30);
@@ -236,7 +259,7 @@ test('a message that is read before it is heard may be heard in the next span', 
       });
     }) satisfies Bus['subscribe'],
   } as Bus;
-  const { watch } = await watching(core(), 1, distant);
+  const { watch } = await watching(setting, { heardBy: distant });
   let published = 0;
   await until('five spans', async () => {
     for (let i = 0; i < 10; i++) producer.publish('metrics', `${published++}`);
@@ -246,9 +269,11 @@ test('a message that is read before it is heard may be heard in the next span', 
   expect(watch.status).toMatchObject({ unstored: 0, unknownSpans: 0 });
 });
 
-test('a message that was removed from the stream before it was read counts as stored', async () => {
-  const { watch, reader } = await watching();
-  await untilHeard(watch);
+test.concurrent('a message that was removed from the stream before it was read counts as stored', async (context) => {
+  const setting = await setUp(context);
+  const { bus } = setting;
+  const { watch, reader } = await watching(setting);
+  await untilHeard(setting, watch);
   const release = holding(reader);
   await publishNumbers(bus, 0, MANY);
   const { streams } = await manager(bus);
@@ -259,7 +284,9 @@ test('a message that was removed from the stream before it was read counts as st
   expect(watch.status.unstored).toBe(0);
 });
 
-test('a server that hangs holds up no end', async () => {
+test.concurrent('a server that hangs holds up no end', async (context) => {
+  const setting = await setUp(context);
+  const { log, stop } = setting;
   const hanging = await startNats();
   const configured = settings({ NATS_URL: hanging.url });
   const guest = await connect(configured, log);
@@ -289,7 +316,9 @@ test('a server that hangs holds up no end', async () => {
   await hanging.stop();
 });
 
-test('what a stream lacks that copies others is unknown, and not lost', async () => {
+test.concurrent('what a stream lacks that copies others is unknown, and not lost', async (context) => {
+  const setting = await setUp(context);
+  const { bus, producer, stop, running, core } = setting;
   const { streams } = await manager(bus);
   await streams.add({ name: 'EDGE', subjects: ['metrics.edge.>'], max_msg_size: 100 });
   await streams.add({ name: 'METRICS', subjects: ['metrics'], sources: [{ name: 'EDGE' }] });
@@ -318,7 +347,9 @@ test('what a stream lacks that copies others is unknown, and not lost', async ()
   });
 });
 
-test('a span wakes nobody until it is over, and ends when it has heard as much as it may', async () => {
+test.concurrent('a span wakes nobody until it is over, and ends when it has heard as much as it may', async (context) => {
+  const setting = await setUp(context);
+  const { log, stop, running, core } = setting;
   const slept: { ms: number; cut: boolean }[] = [];
   const sleep = async (ms: number, signal: AbortSignal) => {
     await systemClock.sleep(ms, signal);

@@ -5,8 +5,7 @@ import { threadId } from 'node:worker_threads';
 import type { Point } from '../../../src/aggregate/point.ts';
 import { setting } from '../../../src/settings/builders.ts';
 import { type Batch, defineSink, SinkError, type WriteOutcome } from '../../../src/sink/contract.ts';
-
-const SPIN_MS = 60_000;
+import { LIMIT_MS } from '../../limits.ts';
 
 export default defineSink({
   kind: 'told',
@@ -35,7 +34,8 @@ export default defineSink({
         if (told === 'throw') throw new TypeError('a fault');
         if (told === 'die') process.exit(1);
         if (told === 'hang') {
-          await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
+          if (!signal.aborted)
+            await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
           appendFileSync(file, '"aborted"\n');
         }
         if (told === 'crash') {
@@ -51,7 +51,7 @@ export default defineSink({
         if (told === 'ignore') await new Promise(() => {});
         if (told === 'spin') {
           // Not forever: if this ran in the thread of the test, nobody could end it.
-          const until = Date.now() + SPIN_MS;
+          const until = Date.now() + LIMIT_MS;
           while (!existsSync(`${file}.end`)) if (Date.now() > until) throw new Error('nobody ended it');
         }
         if (told === 'partial')
