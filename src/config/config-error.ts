@@ -8,14 +8,17 @@ export const EXIT_CONFIG = 78;
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   readonly errors: readonly SettingError[];
+  /** What is odd but not an error: a misspelled variable may be why another one has no value. */
+  readonly warnings: readonly string[];
   readonly advice: string | undefined;
 
-  constructor(errors: readonly SettingError[]) {
+  constructor(errors: readonly SettingError[], warnings: readonly string[] = []) {
     const lines = errors.map((error) => `  ${settingErrorText(error)}`);
     super(
       `the settings have ${errors.length} ${errors.length === 1 ? 'error' : 'errors'}:\n${lines.join('\n')}`,
     );
     this.errors = errors;
+    this.warnings = warnings;
     this.advice = errors.find(({ advice }) => advice !== undefined)?.advice;
   }
 }

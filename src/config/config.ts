@@ -35,7 +35,7 @@ export interface Config {
 /** Of a command that writes to no store, and reads none: what is wrong with a sink is no reason to refuse it. */
 export const WITHOUT_SINKS = { sinks: false } as const;
 
-/** Reads, checks and freezes everything. Throws a `ConfigError` that lists every error. */
+/** Reads, checks and freezes everything. Throws a `ConfigError` that lists every error, and every warning. */
 export async function loadConfig(
   env: Environment,
   { sinks: isWithSinks }: { readonly sinks: boolean } = { sinks: true },
@@ -49,12 +49,12 @@ export async function loadConfig(
   // Before that, the settings that it takes may be missing.
   if (errors.length === 0) checkLoops(core, sinks, errors);
   if (errors.length === 0) checkWindows(core, sinks, errors);
-  if (errors.length > 0) throw new ConfigError(errors);
   const warnings = [
     ...unknownVariables(env, variablesOf(CORE_SETTINGS, '')),
     ...proxyProblems(env),
     ...(isWithSinks ? sinksForgotten(env, sinks) : []),
   ];
+  if (errors.length > 0) throw new ConfigError(errors, warnings);
   return Object.freeze({ core: Object.freeze(core), sinks: Object.freeze(sinks), resolved, warnings });
 }
 

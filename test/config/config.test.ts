@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { parseTime } from '../../src/base/time-text.ts';
-import { failureOf } from '../../src/commands/terminal/failure.ts';
+import { failureOf, failureText } from '../../src/commands/terminal/failure.ts';
 import { loadConfig, WITHOUT_SINKS } from '../../src/config/config.ts';
 import { ConfigError } from '../../src/config/config-error.ts';
 import { overlap } from '../../src/config/core-settings.ts';
@@ -207,6 +207,28 @@ describe('misspelled names', () => {
       'METRICS_STRAEM is not a setting: did you mean METRICS_STREAM?',
       'NATS_PASSWORD_FIEL is not a setting: did you mean NATS_PASSWORD_FILE?',
     ]);
+  });
+
+  test('come together with the errors, all at once, for people and in the log', async () => {
+    const error = await errorsOf({ WINDOW: 'x', METRICS_STRAEM: 'x', SINK_POSTGRES_URL: 'postgres://db/db' });
+    const warnings = [
+      'METRICS_STRAEM is not a setting: did you mean METRICS_STREAM?',
+      'SINK_POSTGRES_URL is set, but SINK_POSTGRES_ENABLED is not: this sink is off',
+    ];
+    const failure = failureOf(error);
+    expect(failure).toMatchObject({ message: 'the settings have 1 error', fields: { warnings } });
+    expect(failure.fields.errors).toHaveLength(1);
+    expect(
+      failureText(failure)
+        .split('\n')
+        .map((line) => line.trim()),
+    ).toEqual([
+      'the settings have 1 error:',
+      'WINDOW: expected a duration from 100ms to 24h; got "x"',
+      'No error, but odd:',
+      ...warnings,
+    ]);
+    expect(failureOf(await errorsOf({ WINDOW: 'x' })).fields).not.toHaveProperty('warnings');
   });
 });
 

@@ -4,7 +4,12 @@ import { ConfigError, EXIT_CONFIG } from '../../config/config-error.ts';
 /** The message, and what belongs to it, for a log of JSON lines. */
 export interface Failure {
   readonly message: string;
-  readonly fields: { readonly advice?: string; readonly errors?: readonly string[]; readonly stack?: string };
+  readonly fields: {
+    readonly advice?: string;
+    readonly errors?: readonly string[];
+    readonly warnings?: readonly string[];
+    readonly stack?: string;
+  };
   readonly code: number;
 }
 
@@ -15,7 +20,9 @@ export function failureOf(error: unknown): Failure {
   if (error instanceof ConfigError) {
     const [headline = '', ...errors] = message.split('\n').map((line) => line.trim());
     const advice = error.advice === undefined ? {} : { advice: error.advice };
-    return { message: headline.replace(/:$/, ''), fields: { errors, ...advice }, code: EXIT_CONFIG };
+    const warnings = error.warnings.length === 0 ? {} : { warnings: error.warnings };
+    const fields = { errors, ...warnings, ...advice };
+    return { message: headline.replace(/:$/, ''), fields, code: EXIT_CONFIG };
   }
   if ('advice' in error) return { message, fields: { advice: String(error.advice) }, code: 1 };
   // Such as a file that cannot be opened: the message names it.
@@ -24,8 +31,10 @@ export function failureOf(error: unknown): Failure {
 }
 
 /** For people: the message, and what belongs to it in lines of their own. */
-export function failureText({ message, fields: { advice, errors = [], stack } }: Failure): string {
+export function failureText({ message, fields }: Failure): string {
+  const { advice, errors = [], warnings = [], stack } = fields;
   if (stack !== undefined) return stack;
   const headline = errors.length > 0 ? `${message}:` : message;
-  return [headline, ...errors, ...(advice === undefined ? [] : [advice])].join('\n  ');
+  const text = [headline, ...errors, ...(advice === undefined ? [] : [advice])].join('\n  ');
+  return warnings.length === 0 ? text : [`${text}\nNo error, but odd:`, ...warnings].join('\n  ');
 }
