@@ -8,6 +8,12 @@ export function amount(value: number): string {
   return value.toLocaleString('en', { maximumFractionDigits: value < WHOLE_FROM ? 1 : 0 });
 }
 
+/** Returns such as `1 window`, `2,000 windows`. `many`: the word for several, if it is not `one` with an s. */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  const text = amount(count);
+  return `${text} ${text === '1' ? one : many}`;
+}
+
 export function perSecond(value: number): string {
   return `${amount(value)}/s`;
 }

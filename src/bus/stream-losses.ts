@@ -10,7 +10,7 @@ import {
   type StreamConfig,
   type StreamInfo,
 } from 'nats';
-import { amount, bytes, percent, seconds } from '../base/number-format.ts';
+import { bytes, counted, percent, seconds } from '../base/number-format.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
 import type { Bus } from './connect.ts';
 import { jetstreamError } from './errors.ts';
@@ -118,7 +118,7 @@ function buffered({ config }: StreamInfo): Loss | undefined {
   if (version === undefined) return undefined;
   const limit = MAX_BUFFERED_MESSAGES.find(([since]) => !isNatsOlder(version, since));
   if (limit === undefined) return undefined;
-  const most = `${amount(limit[1])} messages or ${bytes(MAX_BUFFERED_BYTES)}`;
+  const most = `${counted(limit[1], 'message')} or ${bytes(MAX_BUFFERED_BYTES)}`;
   return later(
     `nats-server ${version} drops plain publishes when ${most} wait for the stream, unless max_buffered_msgs and max_buffered_size of its jetstream block say otherwise`,
     '',
@@ -153,7 +153,7 @@ function storesOf({ config, state }: StreamInfo): Store[] {
       name: 'max_msgs',
       used: state.messages,
       limit: config.max_msgs,
-      unit: (value) => `${amount(value)} messages`,
+      unit: (value) => counted(value, 'message'),
       each: 1,
       raise: raise('max_msgs'),
     },
@@ -255,7 +255,7 @@ function fullSubject({ config }: StreamInfo): Loss | undefined {
   const { discard_new_per_subject: isRefusing, max_msgs_per_subject: limit } = config;
   if (!isRefusing || limit <= 0) return undefined;
   return later(
-    `a subject that has ${amount(limit)} messages takes no more (max_msgs_per_subject, discard_new_per_subject)`,
+    `a subject that has ${counted(limit, 'message')} takes no more (max_msgs_per_subject, discard_new_per_subject)`,
     'Unset max_msgs_per_subject of the stream.',
   );
 }

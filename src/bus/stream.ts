@@ -11,6 +11,7 @@ import {
   type StreamSource,
   type StreamSourceInfo,
 } from 'nats';
+import { counted } from '../base/number-format.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
 import { BusError, StreamUnfit } from './bus-error.ts';
 import { type Capture, captureOf, mixedUp, notCaptured, storedPatterns } from './capture.ts';
@@ -146,7 +147,7 @@ export function refuseHistory(facts: StreamFacts): void {
   const isOlder = firstTime !== undefined && firstTime < Date.parse(created);
   if (!isOlder && (messages > 0 || lastSequence < beginSequence)) return;
   throw new BusError(
-    `the stream ${name} was made again, and has the history of another: ${messages} messages, the last sequence is ${lastSequence}`,
+    `the stream ${name} was made again, and has the history of another: ${counted(messages, 'message')}, the last sequence is ${lastSequence}`,
     `Delete it (nats stream rm ${name}). If that does not help, restart nats-server.`,
   );
 }

@@ -1,5 +1,5 @@
 /** What `check` says about the stream. */
-import { bytes, seconds } from '../base/number-format.ts';
+import { bytes, counted, seconds } from '../base/number-format.ts';
 import { isDoubled, storedPatterns } from '../bus/capture.ts';
 import type { Bus } from '../bus/connect.ts';
 import { EARLY_REMOVAL } from '../bus/early-removal.ts';
@@ -51,7 +51,7 @@ export async function checkReading(bus: Bus, core: CoreConfig): Promise<Finding>
     if (!(await streamExists(bus, core.metricsStream)))
       return { what, state: 'ok', detail: 'there is no stream yet', advice: '' };
     const { consumers, messages } = await tryReading(bus, await describeStream(bus, core));
-    const detail = `made and removed ${consumers} consumers, read ${messages} messages`;
+    const detail = `made and removed ${counted(consumers, 'consumer')}, read ${counted(messages, 'message')}`;
     return { what, state: 'ok', detail, advice: '' };
   } catch (error) {
     return failed(what, error);
@@ -85,9 +85,9 @@ function inWords({ messages, bytes: size, firstSequence, lastSequence, ...facts 
   const { subjects, sources, mirror, capture } = facts;
   const stored = storedPatterns(capture).join(', ');
   return [
-    `${messages} messages, ${bytes(size)}, sequence ${firstSequence} to ${lastSequence}`,
+    `${counted(messages, 'message')}, ${bytes(size)}, sequence ${firstSequence} to ${lastSequence}`,
     ...subjects,
-    ...(mirror === undefined ? [] : [`mirror of ${mirror.origin}, ${mirror.lag} messages behind`]),
+    ...(mirror === undefined ? [] : [`mirror of ${mirror.origin}, ${counted(mirror.lag, 'message')} behind`]),
     ...(sources.length > 0 ? [`from ${sources.join(' and ')}`] : []),
     ...(stored === subjects.join(', ') ? [] : [`stored as ${stored}`]),
   ].join(', ');

@@ -1,4 +1,5 @@
 /** Watches the bus for a while, for `check --watch`: does the stream store all that is published? */
+import { amount, counted } from '../base/number-format.ts';
 import type { Bus } from '../bus/connect.ts';
 import { createJetStreamSource } from '../bus/read/jetstream.ts';
 import type { Reader } from '../bus/read/source.ts';
@@ -45,7 +46,7 @@ function findingOf({ status: { state, heard, unstored, unknownSpans, unknown } }
       detail: unknown ?? '',
       advice: 'Allow the user to subscribe to METRICS_SUBJECTS.',
     };
-  const detail = `${unstored} of ${heard} messages heard on the bus were not stored`;
+  const detail = `the stream did not store ${amount(unstored)} of ${counted(heard, 'message')} heard on the bus`;
   if (unstored > 0) return { what, state: 'failed', detail, advice: ADVICE };
   const doubt = unknownSpans === 0 ? '' : `; ${unknownSpans} s unknown: ${unknown}`;
   return { what, state: 'ok', detail: `${detail}${doubt}`, advice: '' };

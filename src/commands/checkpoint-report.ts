@@ -1,7 +1,7 @@
 /** The reports of `checkpoint` and `ctl checkpoint` as text. Both come as JSON, some of it from other processes. */
 
 import { lengthText } from '../aggregate/coarse-tiling.ts';
-import { amount, NO_VALUE, seconds } from '../base/number-format.ts';
+import { counted, NO_VALUE, seconds } from '../base/number-format.ts';
 import { printable } from '../base/printable.ts';
 import type {
   ChangeFacts,
@@ -118,8 +118,7 @@ function effectText(same: Effects, facts: ChangeFacts, { isRunning }: ChangeWord
   const slices = same.map(({ slice }) => slice);
   const one = slices.length === 1 ? 'slice' : 'slices';
   const who = slices[0] === '0/1' ? facts.sink : `${facts.sink}, ${one} ${slices.join(', ')},`;
-  const numberOf = (count: number) => (count === 1 ? '1 window' : `${amount(count)} windows`);
-  const told = ({ from, to, windows }: RangeFacts) => `${numberOf(windows)}, ${from} to ${to}`;
+  const told = ({ from, to, windows }: RangeFacts) => `${counted(windows, 'window')}, ${from} to ${to}`;
   const isNow = after.by === 'start' && facts.start === 'now';
   const since = isNow && !isRunning ? ', and those until the service starts' : '';
   return [

@@ -1,5 +1,6 @@
 /** The report of `verify`, as JSON and as text. */
 
+import { counted } from '../base/number-format.ts';
 import { printable, printableJson } from '../base/printable.ts';
 import type { NameChoice } from '../bus/kv/checkpoints.ts';
 import { holdingFrom } from '../deliver/name-choices.ts';
@@ -156,7 +157,9 @@ function nameRemarks(
     return `${slice === undefined ? '' : `slice ${slice}: `}since ${new Date(since).toISOString()} it gets ${what}`;
   });
   if (notChosen > 0)
-    remarks.push(`${notChosen} rows of names that it was not given are in the store, and are not judged`);
+    remarks.push(
+      `${counted(notChosen, 'row of names that it was not given is', 'rows of names that it was not given are')} in the store, and not judged`,
+    );
   return remarks;
 }
 
@@ -197,8 +200,7 @@ function endingOf({ equal, matched, sinks }: Report): string {
   return matched ? 'Not every window is known to be equal.' : 'Nothing was compared.';
 }
 
-const notConfirmed = (windows: number) =>
-  `${windows} ${windows === 1 ? 'window is' : 'windows are'} not confirmed yet`;
+const notConfirmed = (windows: number) => `${counted(windows, 'window is', 'windows are')} not confirmed yet`;
 
 const bad = (count: number): Cell => (count > 0 ? { text: String(count), colour: 'red' } : '0');
 

@@ -1,4 +1,5 @@
 /** Words about differences that `verify` and `ctl verify` share. */
+import { counted } from '../base/number-format.ts';
 
 interface Judged {
   readonly windows: { readonly different: number };
@@ -9,7 +10,7 @@ export function differencesInWords(sinks: readonly Judged[]): string | undefined
   const differing = sinks.filter(({ windows }) => windows.different > 0);
   if (differing.length === 0) return undefined;
   const count = differing.reduce((sum, { windows }) => sum + windows.different, 0);
-  const many = count === 1 ? '1 window is' : `${count} windows are`;
-  const where = `${differing.length} of ${sinks.length} ${sinks.length === 1 ? 'sink' : 'sinks'}`;
+  const many = counted(count, 'window is', 'windows are');
+  const where = `${differing.length} of ${counted(sinks.length, 'sink')}`;
   return `${many} DIFFERENT, in ${where}`;
 }

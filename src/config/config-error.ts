@@ -1,4 +1,5 @@
 /** What is wrong with the settings. */
+import { counted } from '../base/number-format.ts';
 import type { SettingError } from '../settings/setting.ts';
 
 /** EX_CONFIG of sysexits.h. */
@@ -14,9 +15,7 @@ export class ConfigError extends Error {
 
   constructor(errors: readonly SettingError[], warnings: readonly string[] = []) {
     const lines = errors.map((error) => `  ${settingErrorText(error)}`);
-    super(
-      `the settings have ${errors.length} ${errors.length === 1 ? 'error' : 'errors'}:\n${lines.join('\n')}`,
-    );
+    super(`the settings have ${counted(errors.length, 'error')}:\n${lines.join('\n')}`);
     this.errors = errors;
     this.warnings = warnings;
     this.advice = errors.find(({ advice }) => advice !== undefined)?.advice;

@@ -3,8 +3,10 @@
  * from the store and compared with a digest of what was written. Some windows are also computed again from the stream
  * and compared with that. One window is verified at a time, and never when that could hold up the lane.
  */
+
 import type { ClosedWindow } from '../aggregate/window.ts';
 import { Bell, type Clock } from '../base/clock.ts';
+import { amount, counted } from '../base/number-format.ts';
 import { type Digest, isChosen, isSameDigest, NO_ROWS } from './lane/digest.ts';
 import { windowBytes } from './lane/queue.ts';
 import type { SinkDigests } from './lane/writer.ts';
@@ -279,7 +281,7 @@ export class Verifier {
 function different(stored: Digest, expected: Digest, source: string): Judgement {
   const how =
     stored.rows === expected.rows
-      ? `the values of its ${stored.rows} rows in the store differ from those ${source}`
-      : `it has ${stored.rows} rows in the store, not the ${expected.rows} ${source}`;
+      ? `the values of its ${counted(stored.rows, 'row')} in the store differ from those ${source}`
+      : `it has ${counted(stored.rows, 'row')} in the store, not the ${amount(expected.rows)} ${source}`;
   return { kind: 'different', how };
 }

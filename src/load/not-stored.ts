@@ -2,6 +2,7 @@
 import type { Clock } from '../base/clock.ts';
 import { errorText } from '../base/error-text.ts';
 import type { Log } from '../base/log.ts';
+import { counted } from '../base/number-format.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { StoredCount, type StoredSince } from '../bus/read/stored-count.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
@@ -88,8 +89,7 @@ export function notStored(sent: number, held: number, doubt?: string): NotStored
 
 /** What a broken connection means. Whether anything is lost is the stream's to say, if it can be asked. */
 export function brokenInWords(unconfirmed: number, { messages }: NotStored): string {
-  const count = unconfirmed.toLocaleString('en');
-  const lacks = unconfirmed > 0 ? `: the server did not confirm ${count} messages` : '';
+  const lacks = unconfirmed > 0 ? `: the server did not confirm ${counted(unconfirmed, 'message')}` : '';
   if (messages !== undefined) return `the connection broke${lacks}`;
-  return `the connection broke${lacks}${unconfirmed > 0 ? '; they, and more, may be lost' : ', so messages may be lost'}`;
+  return `the connection broke${lacks}${unconfirmed > 0 ? `; ${unconfirmed === 1 ? 'it' : 'they'}, and more, may be lost` : ', so messages may be lost'}`;
 }

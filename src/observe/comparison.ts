@@ -3,6 +3,7 @@ import {
   amount,
   byReason,
   bytes,
+  counted,
   dollars,
   NO_VALUE,
   perSecond,
@@ -55,7 +56,7 @@ const cell = (text: string, note = '', tone: Tone = 'plain'): Cell => ({ text, n
 /** A value of which less is better, if it is known. */
 const ranked = (value: number | null | undefined, show: (value: number) => string, note = ''): Cell =>
   value === null || value === undefined ? cell(NO_VALUE) : { ...cell(show(value), note), value };
-const counted = (count: number, note: string, tone: Tone): Cell =>
+const countCell = (count: number, note: string, tone: Tone): Cell =>
   cell(amount(count), note, count > 0 ? tone : 'plain');
 
 function only(counts: Counts, keep: (reason: string) => boolean): Counts {
@@ -98,7 +99,7 @@ const BYTES_PER_ROW = 'what the storage grew by since the start, for each row wr
 const ATTEMPTS =
   'errors and retries: attempts that failed, each tried again; errors are those that the store refused, which an operator must help (credentials, a missing table), retries pass by themselves';
 const askedText = (asked: SinkStatus['querySeconds'] | undefined) =>
-  asked ? `${asked.count} answers to both questions, over ${seconds(asked.overSeconds)}` : '';
+  asked ? `${counted(asked.count, 'answer')} to both questions, over ${seconds(asked.overSeconds)}` : '';
 
 /** The rows of the comparison, in display order. */
 const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Status) => Cell])[] = [
@@ -143,24 +144,24 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
   ],
   [
     'errors',
-    ({ retries }) => counted(total(only(retries, isRefusal)), byReason(only(retries, isRefusal)), 'bad'),
+    ({ retries }) => countCell(total(only(retries, isRefusal)), byReason(only(retries, isRefusal)), 'bad'),
   ],
   [
     'retries',
     ({ retries }) => {
       const transient = only(retries, (reason) => !isRefusal(reason));
-      return counted(total(transient), byReason(transient), 'warn');
+      return countCell(total(transient), byReason(transient), 'warn');
     },
   ],
-  ['backlog', (sink) => cell(`${amount(sink.backlogPoints)} points`, bytes(sink.backlogBytes))],
+  ['backlog', (sink) => cell(counted(sink.backlogPoints, 'point'), bytes(sink.backlogBytes))],
   [
     'points rejected',
     ({ rejected, lastRejected }) => {
       const example = lastRejected ? `; the last: ${lastRejected.example} (${lastRejected.message})` : '';
-      return counted(total(rejected), `${byReason(rejected)}${example}`, 'warn');
+      return countCell(total(rejected), `${byReason(rejected)}${example}`, 'warn');
     },
   ],
-  ['dropped', ({ dropped }) => counted(dropped, 'in core mode only', 'bad')],
+  ['dropped', ({ dropped }) => countCell(dropped, 'in core mode only', 'bad')],
   [
     'verified equal',
     ({ verified }, { now }) =>
@@ -169,7 +170,10 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
         `${verifiedText(verified, now)}; ${amount(verified.unknown)} could not be judged`,
       ),
   ],
-  ['verified different', ({ verified }) => counted(verified.different, verified.lastDifference ?? '', 'bad')],
+  [
+    'verified different',
+    ({ verified }) => countCell(verified.different, verified.lastDifference ?? '', 'bad'),
+  ],
   ['query: sums', ofRows((sink) => queryCell(sink, sink.queries.sums))],
   ['query: windows', ofRows((sink) => queryCell(sink, sink.queries.windows))],
   ['queries p50', ofRows(({ querySeconds }) => ranked(querySeconds?.p50, seconds, askedText(querySeconds)))],
@@ -212,7 +216,7 @@ function queryCell({ up, queries }: SinkStatus, result: QueryResult | null): Cel
   if (result === null || !up) return cell(NO_VALUE);
   const { seconds: taken, rows, error, question } = result;
   if (taken === null) return cell('no answer', error ?? '', 'warn');
-  return ranked(taken, seconds, `${amount(rows ?? 0)} rows at ${clockTime(result.at)}; ${question}`);
+  return ranked(taken, seconds, `${counted(rows ?? 0, 'row')} at ${clockTime(result.at)}; ${question}`);
 }
 
 /**

@@ -1,5 +1,5 @@
 /** What producers sent that is not as they meant it, in sentences, for whoever looks at the sinks only. Pure. */
-import { amount, percent, seconds, total } from '../base/number-format.ts';
+import { amount, counted, percent, seconds, total } from '../base/number-format.ts';
 import type { Counts, Status } from './status.ts';
 
 /** So many late samples, or such ahead of the bus, are said: the share at which the alert fires. */
@@ -18,7 +18,7 @@ export function inputRemarks({ messages, samples, windows, source }: Status): st
   const misplaced = (count: number, what: string) =>
     count > placed * MUCH
       ? [
-          `${amount(count)} of ${amount(placed)} samples (${percent(count / placed)}) ${what}: they count in the window in which they came.`,
+          `${amount(count)} of ${counted(placed, 'sample')} (${percent(count / placed)}) ${what}: they count in the window in which they came.`,
         ]
       : [];
   const late = `came later than LATENESS (${seconds(windows.latenessMs / 1000)}) after their window`;
@@ -50,12 +50,10 @@ export function rejectedInWords(
   const reasons = sorted.slice(0, MAX_REASONS).map(([reason, count]) => `${reason} ${amount(count)}`);
   const others = sorted.length - reasons.length;
   const what = [
-    ...(whole > 0 ? [`${amount(whole)} ${whole === 1 ? 'message' : 'messages'}`] : []),
+    ...(whole > 0 ? [counted(whole, 'message')] : []),
     // Elements of arrays, lines, fields.
-    ...(some > 0
-      ? [`${amount(some)} ${some === 1 ? 'part' : 'parts'} of ${whole > 0 ? 'others' : 'messages'}`]
-      : []),
+    ...(some > 0 ? [`${counted(some, 'part')} of ${whole > 0 ? 'others' : 'messages'}`] : []),
   ].join(' and ');
-  const listed = [...reasons, ...(others > 0 ? [`${others} other reasons`] : [])].join(', ');
+  const listed = [...reasons, ...(others > 0 ? [counted(others, 'other reason')] : [])].join(', ');
   return `${what} rejected ${where} (${listed}); metrics-fanout tail${isStored ? ' --from 10m' : ''} shows such messages`;
 }

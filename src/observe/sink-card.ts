@@ -1,5 +1,5 @@
 /** How a sink is, in words: what the page, `compare` and `ctl status` say about it. Pure. */
-import { amount, byReason, percent, seconds, total } from '../base/number-format.ts';
+import { amount, byReason, counted, percent, seconds, total } from '../base/number-format.ts';
 import { isRefusal, type RefuseReason } from '../sink/contract.ts';
 import type { SinkStatus, Status } from './status.ts';
 
@@ -69,7 +69,7 @@ export function sinkCard(sink: SinkStatus, about: AboutWindows): SinkCard {
   if (!sink.up) return card('down', 'bad', failure, outage(sink, about), safety(sink, about));
   if (catchUp !== null) {
     const left = catchUp.secondsLeft === null ? '' : `, about ${seconds(catchUp.secondsLeft)} left`;
-    const detail = `${amount(Math.ceil(catchUp.windowsBehind))} windows behind${left}`;
+    const detail = `${counted(Math.ceil(catchUp.windowsBehind), 'window')} behind${left}`;
     return card('catching up', 'warn', detail, safety(sink, about));
   }
   // Then all sinks that follow the live path wait for that.
@@ -199,7 +199,7 @@ export function longerText({ windowMs }: SinkStatus, { windows }: AboutWindows):
 export function unchosenText({ names, unchosenWindows }: SinkStatus): string {
   // Absent in what an older version says.
   if (!names || !unchosenWindows) return '';
-  return `no name of the latest ${amount(unchosenWindows)} windows matches ${[...names].sort().join(', ')}`;
+  return `no name of the latest ${counted(unchosenWindows, 'window')} matches ${[...names].sort().join(', ')}`;
 }
 
 const LASTING: readonly string[] = [
@@ -238,10 +238,10 @@ export function verifiedText(
   if (checked === 0) return 'no window yet';
   const part =
     confirmed > 0
-      ? ` of ${amount(confirmed)} windows (${percent(Math.min(1, checked / confirmed))})`
-      : ' windows';
+      ? `${amount(checked)} of ${counted(confirmed, 'window')} (${percent(Math.min(1, checked / confirmed))})`
+      : counted(checked, 'window');
   const ago = lastAt
     ? `, last look ${seconds(Math.max(1, Math.round(secondsBetween(lastAt, now))))} ago`
     : '';
-  return `${amount(checked)}${part}: ${different > 0 ? `${amount(different)} differ` : 'all equal'}${ago}`;
+  return `${part}: ${different > 0 ? counted(different, 'differs', 'differ') : 'all equal'}${ago}`;
 }

@@ -1,6 +1,15 @@
 /** Puts a status into words, which the page, `compare` and the report only display. Pure. */
 
-import { amount, byReason, NO_VALUE, percent, perSecond, seconds, total } from '../base/number-format.ts';
+import {
+  amount,
+  byReason,
+  counted,
+  NO_VALUE,
+  percent,
+  perSecond,
+  seconds,
+  total,
+} from '../base/number-format.ts';
 import type { WatchStatus } from '../bus/read/watch.ts';
 import { comparisonOf, notesOf, type SinkComparison } from './comparison.ts';
 import { inputRemarks } from './input-remarks.ts';
@@ -53,7 +62,10 @@ export function briefHeadline(status: Status): string {
   const well = status.sinks.filter((sink) => sinkCard(sink, status).tone === 'good').length;
   const all = status.sinks.length;
   if (!isReading || status.source.unfit || well === all) return headline(status).text;
-  return [`${well} of ${all} sinks ${well === 1 ? 'is' : 'are'} healthy.`, ...inputRemarks(status)].join(' ');
+  return [
+    `${well} of ${counted(all, 'sink')} ${well === 1 ? 'is' : 'are'} healthy.`,
+    ...inputRemarks(status),
+  ].join(' ');
 }
 
 /** How the service is, and its sinks. */
@@ -83,7 +95,7 @@ export function stateOf(status: Status): View['headline'] {
   if (troubles.length > 0)
     return { text: `${troubles.join(', ')}.${lossText(status)}`, tone: bad.length > 0 ? 'bad' : 'warn' };
   return {
-    text: cards.length === 1 ? 'The sink is healthy.' : `All ${cards.length} sinks are healthy.`,
+    text: cards.length === 1 ? 'The sink is healthy.' : `All ${counted(cards.length, 'sink')} are healthy.`,
     tone: 'good',
   };
 }
@@ -159,7 +171,7 @@ function sourceFacts({ messages, samples, source, windows, bus }: Status): Fact[
     fact(
       'gaps',
       amount(source.gaps),
-      `${amount(source.gapMessages)} messages`,
+      counted(source.gapMessages, 'message'),
       source.gaps > 0 ? 'bad' : 'plain',
     ),
     unstoredFact(source.watch),
@@ -171,7 +183,7 @@ function sourceFacts({ messages, samples, source, windows, bus }: Status): Fact[
     fact(
       'bus',
       bus.connected ? 'up' : 'down',
-      `${bus.reconnects} reconnects`,
+      counted(bus.reconnects, 'reconnect'),
       bus.connected ? 'good' : 'bad',
     ),
   ];

@@ -1,6 +1,8 @@
 /** What a question's answer must be, from the windows themselves, and how an answer differs from it. Pure. */
+
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
+import { counted } from '../base/number-format.ts';
 import type { Query, QueryRow, WindowRange } from '../sink/contract.ts';
 import { seriesDimension } from '../sink/rows.ts';
 
@@ -117,7 +119,7 @@ export function differenceFrom(
   if (wrong.length === 0 && seen.size === wanted) return undefined;
   const missing = truth.slice(0, wanted).filter(({ key }) => !seen.has(JSON.stringify(key)));
   const [first = missing[0] === undefined ? '' : `${named(missing[0].key)} is missing`] = wrong;
-  const rows = `${answer.length === 1 ? '1 row' : `${answer.length} rows`}, ${wrong.length} of them wrong, and there should be ${wanted}`;
+  const rows = `${counted(answer.length, 'row')}, ${wrong.length} of them wrong, and there should be ${wanted}`;
   return `${first} (${rows})`;
 }
 

@@ -1,5 +1,5 @@
 /** Compares two trials: which stores changed by more than noise. Pure. */
-import { amount, percent } from '../base/number-format.ts';
+import { amount, counted, percent } from '../base/number-format.ts';
 import { FORMAT, type StoreResult, type TrialResult } from './result.ts';
 import { believed, mannWhitneyP, medianOf, squaresOf, studentP, weightedMedian } from './statistics.ts';
 
@@ -128,7 +128,7 @@ function figuresOf({ ingest, questions, freshness }: StoreResult): Figure[] {
       const times = isOne ? fastest : rounds;
       figures.push({
         kind: isOne ? 'answers' : 'answers to several clients',
-        what: `${id}, ${isOne ? '1 client' : `${clients} clients`}`,
+        what: `${id}, ${counted(clients, 'client')}`,
         unit: 'ms',
         rounds,
         best: Math.min(...times),
@@ -154,7 +154,7 @@ function halvesOf(
 }
 
 export function writersText(writers: number): string {
-  return writers === 1 ? '1 writer' : `${writers} writers`;
+  return counted(writers, 'writer');
 }
 
 export function diffOf(a: TrialResult, b: TrialResult): TrialDifference {
@@ -399,7 +399,7 @@ function trafficFacts(a: TrialResult, b: TrialResult): string[] {
     a.traffic.points !== b.traffic.points
   )
     facts.push(
-      `The traffic is not the same: ${amount(a.traffic.points)} points from ${a.traffic.from}, then ${amount(b.traffic.points)} from ${b.traffic.from}.`,
+      `The traffic is not the same: ${counted(a.traffic.points, 'point')} from ${a.traffic.from}, then ${amount(b.traffic.points)} from ${b.traffic.from}.`,
     );
   if (a.secondsEach !== b.secondsEach)
     facts.push(`The times are not the same: ${a.secondsEach} s each, then ${b.secondsEach} s.`);
@@ -461,7 +461,7 @@ function diffVerdict(
   if (changed.length === 0) {
     const nothing = facts.length === 0 ? 'Nothing changed' : 'No figure changed';
     const sure = doubts.length === 0 ? 'by more than noise' : 'beyond doubt';
-    return [`${nothing} ${sure}: ${figures.length} figures of ${stores.join(', ')}.`, ...doubts];
+    return [`${nothing} ${sure}: ${counted(figures.length, 'figure')} of ${stores.join(', ')}.`, ...doubts];
   }
   return [...sentences, ...doubts, ...(same.length > 0 ? [`No more than noise: ${same.join(', ')}.`] : [])];
 }

@@ -1,5 +1,5 @@
 /** How long a trial will take, as far as that is known before it begins. Pure. */
-import { amount, seconds } from '../base/number-format.ts';
+import { counted, seconds } from '../base/number-format.ts';
 import { CLIENTS } from './asking.ts';
 import type { Stage } from './result.ts';
 
@@ -56,6 +56,6 @@ export function planText(planned: Planned): string {
       : `The trial takes ${between(sum('atLeast'), sum('atMost'))} by the clock (${parts}; --seconds)${slow}. `;
   if (others.length === 0) return known.trim();
   const { length } = planned.stores;
-  const rows = `${amount(planned.points)} rows${length === 1 ? '' : ` in each of ${length} stores`}`;
+  const rows = `${counted(planned.points, 'row')}${length === 1 ? '' : ` in each of ${length} stores`}`;
   return `${known}As long as the stores take: ${others.join(', ')}, of up to ${rows}.`;
 }

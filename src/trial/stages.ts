@@ -1,7 +1,9 @@
 /** The stages of a trial that concern one store at a time. */
+
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Clock } from '../base/clock.ts';
+import { counted } from '../base/number-format.ts';
 import { failureInWords, type StoredPoint, type WindowRange } from '../sink/contract.ts';
 import { SECONDS_PER_MONTH } from '../sink/price.ts';
 import { describeDifference } from '../verify/rows.ts';
@@ -101,7 +103,10 @@ export async function fill(
     wrote,
   });
   store.rows += rung.points;
-  if (refused > 0) store.remark(`${refused} points were refused: ${Object.keys(rung.errors).join(', ')}`);
+  if (refused > 0)
+    store.remark(
+      `${counted(refused, 'point was', 'points were')} refused: ${Object.keys(rung.errors).join(', ')}`,
+    );
   const speed = rung.pointsPerSecond;
   store.result.backfill = {
     writers,

@@ -1,7 +1,9 @@
 /** Computes the windows of a trial from the stream, once, and keeps them in memory: a trial writes them many times. */
+
 import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
+import { counted } from '../base/number-format.ts';
 import type { Bus } from '../bus/connect.ts';
 import type { Config } from '../config/config.ts';
 import { windowBytes } from '../deliver/lane/queue.ts';
@@ -95,7 +97,11 @@ export async function readTraffic(
         : [
             `the windows before ${new Date(collected.droppedTo).toISOString()} are left out, because more do not fit in --memory`,
           ]),
-      ...(left > 0 ? [`${left} windows are left out, because not all of their messages were read`] : []),
+      ...(left > 0
+        ? [
+            `${counted(left, 'window is', 'windows are')} left out, because not all of ${left === 1 ? 'its' : 'their'} messages were read`,
+          ]
+        : []),
     ],
   };
 }

@@ -1,5 +1,5 @@
 /** The words of a trial: what it says about the stores, in the order in which one wants to know. Pure. */
-import { amount, bytes, dollars, percent, seconds } from '../base/number-format.ts';
+import { amount, bytes, counted, dollars, percent, seconds } from '../base/number-format.ts';
 import {
   type AskedResult,
   type HotRun,
@@ -46,7 +46,10 @@ export function askedQuestions({ stores, questions }: TrialResult): TrialResult[
 function stoppedText(trial: TrialResult): string {
   const all = trial.questions.length;
   const unasked = all - askedQuestions(trial).length;
-  const what = unasked === 0 ? '' : `: ${unasked} of ${all} questions were not asked`;
+  const what =
+    unasked === 0
+      ? ''
+      : `: ${unasked} of ${counted(all, 'question')} ${unasked === 1 ? 'was' : 'were'} not asked`;
   return `The trial was stopped before its end${what}.`;
 }
 
@@ -163,7 +166,7 @@ function freshnessVerdict({ stores }: TrialResult): Sentence[] {
   fresh.sort((a, b) => a.freshness.returned.p95 - b.freshness.returned.p95);
   const late = fresh.filter(({ freshness }) => freshness.missed > 0);
   const sentences = late.map(({ id, freshness }): Sentence => {
-    const text = `${id} did not return all rows of ${freshness.missed} of ${freshness.windows} windows within ${seconds(MISSED_AFTER_MS / 1000)}.`;
+    const text = `${id} did not return all rows of ${amount(freshness.missed)} of ${counted(freshness.windows, 'window')} within ${seconds(MISSED_AFTER_MS / 1000)}.`;
     return { text, tone: 'bad' };
   });
   // Of the others it cannot be said.
@@ -176,7 +179,7 @@ function freshnessVerdict({ stores }: TrialResult): Sentence[] {
   const both = isSame ? shown(best) : `${shown(best)}, and ${shown(worst)}`;
   const waited = `of which ${seconds(best.freshness.lateness / 1000)} are LATENESS`;
   const windows = Math.max(...whole.map(({ freshness }) => freshness.windows));
-  const text = `95 % of ${windows} windows can be asked for within ${both} after their end, ${waited}.`;
+  const text = `95 % of ${counted(windows, 'window')} can be asked for within ${both} after their end, ${waited}.`;
   return [...sentences, { text, tone: 'plain' }];
 }
 
@@ -197,8 +200,7 @@ function wrongAnswers({ stores }: TrialResult): Sentence[] {
   return stores.flatMap(({ id, questions }): Sentence[] => {
     const wrong = questions.filter(({ asked }) => asked.kind === 'different').length;
     if (wrong === 0) return [];
-    const which = wrong === 1 ? '1 question' : `${wrong} questions`;
-    const text = `${id} answers ${which} wrongly. A wrong answer has no time below, but the difference.`;
+    const text = `${id} answers ${counted(wrong, 'question')} wrongly. A wrong answer has no time below, but the difference.`;
     return [{ text, tone: 'bad' }];
   });
 }
@@ -214,7 +216,7 @@ function proofVerdict({ stores }: TrialResult): Sentence[] {
   const [first] = equal;
   if (first === undefined) return sentences;
   const who = inWords(equal.map(({ id }) => id));
-  const text = `Proved row by row: ${who} ${equal.length === 1 ? 'holds' : 'hold'} the same ${amount(first.proof.equal)} rows as the stream.`;
+  const text = `Proved row by row: ${who} ${equal.length === 1 ? 'holds' : 'hold'} the same ${counted(first.proof.equal, 'row')} as the stream.`;
   return [...sentences, { text, tone: 'good' }];
 }
 

@@ -563,7 +563,7 @@ test('every window is verified in every store; one that is rewritten in the mean
   expect(a).toMatchObject({ equal: 11, different: 0 });
   expect(b).toMatchObject({ equal: 10, different: 1, unknown: 0 });
   expect(differences).toEqual([`b: ${b!.lastDifference}`]);
-  expect(b!.lastDifference).toMatch(/^window 1970-01-01T00:00:10.000Z: the values of its 1 rows/);
+  expect(b!.lastDifference).toMatch(/^window 1970-01-01T00:00:10.000Z: the values of its 1 row in/);
   await stop();
 });
 

@@ -143,7 +143,7 @@ describe("an import of JetStream's API from another account", () => {
   test('check says whether more than one answer comes through', async () => {
     expect(await checked(', response_type: stream')).toMatchObject({
       state: 'ok',
-      detail: 'made and removed 2 consumers, read 1 messages',
+      detail: 'made and removed 2 consumers, read 1 message',
     });
     const detail = `asking for 11 ${LOST}`;
     expect(await checked('')).toMatchObject({ state: 'failed', detail, advice: ADVICE });
@@ -171,7 +171,7 @@ describe("an import of JetStream's API from another account", () => {
       await eventually('the window is complete', async () => {
         const count = startProgram(['count'], { ...on, WINDOW: '100ms', LATENESS: '100ms' });
         await count.ended;
-        return count.output.stdout.includes('1 samples from 1 messages');
+        return count.output.stdout.includes('1 sample from 1 message');
       });
       const { consumers } = await owner.jetstreamManager({ timeout: LIMIT_MS });
       // Nobody waits for the answer.

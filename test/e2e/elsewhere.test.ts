@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import type { NatsConnection } from 'nats';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { counted as amountOf } from '../../src/base/number-format.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { freePort, temporaryFolder } from '../../src/servers/server-process.ts';
@@ -142,7 +143,9 @@ describe.each([
     expect(checked.stdout).toContain(`, JetStream under ${api}`);
     const counted = await run('count', '--from', from);
     expect(counted).toMatchObject({ code: 0, stderr: '' });
-    expect(counted.stdout).toContain(`${2 * MESSAGES} samples from ${2 * MESSAGES} messages`);
+    expect(counted.stdout).toContain(
+      `${amountOf(2 * MESSAGES, 'sample')} from ${amountOf(2 * MESSAGES, 'message')}`,
+    );
     expect(await verifyConfirmed(['--from', from], env)).toMatchObject({ code: 0, stderr: '' });
     expect(await run('replay', '--sink', 'sqlite', '--from', from)).toMatchObject({ code: 0, stderr: '' });
   });

@@ -63,7 +63,9 @@ test('in the log, the status, the metrics and cardinality; and verify finds what
   expect(service.output.stderr).toContain('these names have too many series in a window');
   const cardinality = startProgram(['cardinality'], { HTTP_PORT: '1', ...env });
   expect(await cardinality.ended).toBe(0);
-  expect(cardinality.output.stdout).toMatch(/http\.requests \(counter\): \d+ samples.*user has \d+ values/);
+  expect(cardinality.output.stdout).toMatch(
+    /http\.requests \(counter\): [\d,]+ samples.*user has [\d,]+ values/,
+  );
   await eventually('they are confirmed', async () => {
     const { sinks, windows } = await service.status();
     return sinks[0]!.next === windows.boundary;

@@ -89,7 +89,7 @@ test('is verified by the service, by verify whatever the range, and mended by a 
   expect(part.stdout).not.toContain('confirmed');
 
   const replayed = await run('replay', '--sink', 'long', '--from', iso(first), ...whole);
-  expect(replayed).toMatchObject({ code: 0, stdout: expect.stringContaining('1 points written') });
+  expect(replayed).toMatchObject({ code: 0, stdout: expect.stringContaining('1 point written') });
   expect(await run('verify', ...whole)).toMatchObject({ code: 0 });
 
   // Once the stream no longer holds it, nobody can judge it, and that is said.

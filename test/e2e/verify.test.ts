@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { counted as amountOf } from '../../src/base/number-format.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
@@ -223,7 +224,9 @@ test('what the stream no longer holds is said, and counts for nothing else', asy
   expect(windows.unknown).toBe(0);
   expect(windows.notHeld).toBeGreaterThan(0);
   expect(remarks).toContainEqual(
-    expect.stringMatching(`no longer holds the ${windows.notHeld} windows before .* they are not judged`),
+    expect.stringMatching(
+      `no longer holds the ${amountOf(windows.notHeld, 'window')} before .* they are not judged`,
+    ),
   );
   const counted = await run(['count', ...range()]);
   expect(counted).toMatchObject({ code: 0 });

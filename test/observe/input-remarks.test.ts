@@ -29,7 +29,7 @@ test('rejected messages are told by reason, the most frequent first', () => {
     /^1 part of messages rejected here \(bad_value 1\)/,
   );
   expect(rejectedInWords({ a: 1, b: 2, c: 3000, d: 4 }, { e: 5, b: 6 }, 'here')).toMatch(
-    /^3,007 messages and 11 parts of others rejected here \(c 3,000, b 8, e 5, d 4, 1 other reasons\);/,
+    /^3,007 messages and 11 parts of others rejected here \(c 3,000, b 8, e 5, d 4, 1 other reason\);/,
   );
 });
 

@@ -48,6 +48,15 @@ test('of a sink that somebody paused, and of one that catches up, it says until 
   expect(await linesOf({})).not.toMatchObject(safe);
 });
 
+test('of one thing, the word is in the singular', async () => {
+  const catchUp = { windowsBehind: 0.5, windowsPerSecond: 1, secondsLeft: null };
+  expect((await linesOf({ catchUp })).detail).toBe('1 window behind');
+  const verified = { equal: 0, different: 1, unknown: 0, confirmed: 1, lastDifference: null, lastAt: null };
+  const one = { ...verified, equal: 1, different: 0, confirmed: 0 };
+  expect(await linesOf({ verified })).toMatchObject({ verified: '1 of 1 window (100 %): 1 differs' });
+  expect(await linesOf({ verified: one })).toMatchObject({ verified: '1 window: all equal' });
+});
+
 test('while the service itself reads what is old, no sink is called healthy', async () => {
   const sink = sinkStatus({});
   const status = await statusOf([sink]);

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { amount, seconds as duration, NO_VALUE } from '../../base/number-format.ts';
+import { amount, counted, seconds as duration, NO_VALUE } from '../../base/number-format.ts';
 import { printable, printableJson } from '../../base/printable.ts';
 import { loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import type { Reply } from '../../control/client.ts';
@@ -112,14 +112,16 @@ function toText(answer: MergedAnswer, { by, limit }: AskOptions): string {
   const keys = [0, 1, ...by.map((_, i) => 2 + i)];
   const hidden = groups.length - rows.length;
   const lines = [
-    `${from} to ${to}: ${windows} windows, ${amount(seconds)} s, ${complete ? 'complete' : 'NOT COMPLETE'}`,
+    `${from} to ${to}: ${counted(windows, 'window')}, ${amount(seconds)} s, ${complete ? 'complete' : 'NOT COMPLETE'}`,
     ...(rows.length === 0
       ? ['nothing matches']
       : ['', renderTable(header, rows, { width, keys, cutsKeys: true }), '']),
-    ...(hidden > 0 ? [`${hidden} smaller groups are not shown (--limit)`] : []),
+    ...(hidden > 0
+      ? [`${counted(hidden, 'smaller group is', 'smaller groups are')} not shown (--limit)`]
+      : []),
     ...others.map(
       (other) =>
-        `${other.groups} more ${other.type} groups: count ${other.count}, sum ${shortened(other.sum)}`,
+        `${counted(other.groups, `more ${other.type} group`)}: count ${other.count}, sum ${shortened(other.sum)}`,
     ),
     ...remarks.map(printable),
     ...(since === null ? [] : [`windows are kept since ${since}`]),

@@ -1,4 +1,4 @@
-import { amount } from '../../base/number-format.ts';
+import { amount, counted } from '../../base/number-format.ts';
 import { printable, printableJson } from '../../base/printable.ts';
 import { loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import type { CardinalityAnswer, Spread } from '../../recent/cardinality.ts';
@@ -62,15 +62,16 @@ function toText(instance: string, answer: CardinalityAnswer): string {
   ]);
   const { count, added } = series;
   const lines = [
-    `${instance}: ${count} series in the windows from ${since ?? NEVER} to ${boundary ?? NEVER}, ${added} of them new`,
+    `${instance}: ${counted(count, 'series', 'series')} in the windows from ${since ?? NEVER} to ${boundary ?? NEVER}, ${added} of them new`,
     '',
     renderTable(['name', 'type', 'series', ...header, 'dimensions with the most values'], byName),
     '',
     renderTable(['dimension', 'values', ...header, 'series'], byKey),
     ...(folded.length === 0 ? [] : ['', 'Folded, because there were too many series:']),
     ...folded.map(({ name, type, key, values, looked, samples, lastAt }) => {
-      const why = key === null ? '' : `; ${printable(key)} has ${values} values in ${looked} of its series`;
-      return `${printable(name)} (${type}): ${samples} samples, last at ${lastAt}${why}`;
+      const why =
+        key === null ? '' : `; ${printable(key)} has ${counted(values, 'value')} in ${looked} of its series`;
+      return `${printable(name)} (${type}): ${counted(samples, 'sample')}, last at ${lastAt}${why}`;
     }),
   ];
   return `${lines.join('\n')}\n`;

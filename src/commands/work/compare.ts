@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { amount } from '../../base/number-format.ts';
+import { amount, counted } from '../../base/number-format.ts';
 import { printable, printableJson } from '../../base/printable.ts';
 import { comparisonOf, notesOf, type SinkComparison } from '../../observe/comparison.ts';
 import { hear, type ServiceAnswer } from '../../observe/other-services.ts';
@@ -117,7 +117,7 @@ async function compareFor(options: CompareOptions, forMs: number, stop: AbortSig
     writeFileSync(options.report, recording.html());
     process.stderr.write(`The report is in ${options.report}.\n`);
   }
-  if (missed > 0) process.stderr.write(`The service did not answer ${missed} times.\n`);
+  if (missed > 0) process.stderr.write(`The service did not answer ${counted(missed, 'time')}.\n`);
   return exitCode(heard);
 }
 

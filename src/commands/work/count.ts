@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { SeriesTable } from '../../aggregate/series-table.ts';
 import { createLog } from '../../base/log.ts';
-import { NO_VALUE } from '../../base/number-format.ts';
+import { counted, NO_VALUE } from '../../base/number-format.ts';
 import { printable, printableJson } from '../../base/printable.ts';
 import { connect } from '../../bus/connect.ts';
 import { learnSubjects } from '../../bus/kv/checkpoints.ts';
@@ -81,14 +81,14 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
   };
   const endDisplay = showProgress(
     () => (state.boundary - range.from) / (range.to - range.from),
-    () => `${tally.count} samples`,
+    () => counted(tally.count, 'sample'),
   );
   const { source, reader } = open(range.from, undefined, onWindows);
   await source.run(reader, AbortSignal.any([stop, done.signal])).finally(endDisplay);
   const { leftOut } = source.stats;
   if (leftOut > 0)
     remarks.add(
-      `${leftOut} messages in or next to the range were left out: nobody saw the stream store their subjects`,
+      `${counted(leftOut, 'message')} in or next to the range ${leftOut === 1 ? 'was' : 'were'} left out: nobody saw the stream store ${leftOut === 1 ? 'its subject' : 'their subjects'}`,
     );
   await bus.close();
   if (state.boundary < range.to)
@@ -144,7 +144,7 @@ function toText({ by, range, messages, samples, groups, matched, remarks }: Resu
   // Name, type and dimensions.
   const keys = [0, 1, ...by.map((_, i) => 2 + i)];
   const lines = [
-    `${from} to ${to}: ${samples} samples from ${messages} messages`,
+    `${from} to ${to}: ${counted(samples, 'sample')} from ${counted(messages, 'message')}`,
     ...(matched ? [] : ['nothing matches']),
     ...(rows.length === 0 ? [] : ['', renderTable(header, rows, { width, keys, cutsKeys: true })]),
     ...remarks.map(printable),

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { amount, counted } from '../../base/number-format.ts';
 import { loadConfig } from '../../config/config.ts';
 import type { Status } from '../../observe/status.ts';
 import { type Program, startProgram } from '../../servers/fanout-program.ts';
@@ -171,7 +172,7 @@ class Demo {
   #show(status: Status, elapsedMs: number): void {
     const seconds = `${Math.round(elapsedMs / 1000)} s`;
     const { messages, samples, source } = status;
-    const head = `${seconds}: ${messages.received} messages received, ${source.pendingMessages} pending, ${samples.late} late`;
+    const head = `${seconds}: ${counted(messages.received, 'message')} received, ${amount(source.pendingMessages)} pending, ${amount(samples.late)} late`;
     if (!process.stdout.isTTY) {
       say(`  ${head}; written: ${status.sinks.map(({ id, written }) => `${id} ${written}`).join(', ')}`);
       return;
@@ -209,7 +210,7 @@ class Demo {
     const equal = [...results.values()].every(isEqual);
     say(
       equal
-        ? `\nEvery store has exactly the ${truth.length} points of the truth, to the last bit.`
+        ? `\nEvery store has exactly the ${counted(truth.length, 'point')} of the truth, to the last bit.`
         : '\nAt least one store differs from the truth.',
     );
     return equal;

@@ -8,7 +8,7 @@ import { identify } from '../../aggregate/series.ts';
 import type { InputShape } from '../../aggregate/tiling.ts';
 import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
-import { bytes } from '../../base/number-format.ts';
+import { bytes, counted } from '../../base/number-format.ts';
 import { AckedPublisher, type Acknowledgements } from '../../bus/acked-publisher.ts';
 import { BusError } from '../../bus/bus-error.ts';
 import { type Bus, connect } from '../../bus/connect.ts';
@@ -221,7 +221,7 @@ function displayProgress(progress: Progress): () => void {
   const timer = setInterval(() => {
     const rate = ((progress.messages - before) * 1_000) / PROGRESS_INTERVAL_MS;
     before = progress.messages;
-    process.stderr.write(`\r${grouped(progress.messages)} messages, ${grouped(rate)}/s\x1b[K`);
+    process.stderr.write(`\r${counted(progress.messages, 'message')}, ${grouped(rate)}/s\x1b[K`);
   }, PROGRESS_INTERVAL_MS);
   return () => {
     clearInterval(timer);
@@ -290,12 +290,12 @@ function toText(result: Result): string[] {
     return [type, String(series), String(samples), String(sum)];
   });
   return [
-    `sent ${grouped(progress.messages)} messages (${bytes(progress.bytes)}) to ${options.subject} in ${seconds} s: ${rate}/s`,
+    `sent ${counted(progress.messages, 'message')} (${bytes(progress.bytes)}) to ${options.subject} in ${seconds} s: ${rate}/s`,
     renderTable(['type', 'series', 'samples', 'sum'], types),
     `of these, late: ${grouped(totals.late)}, ahead: ${grouped(totals.ahead)}`,
     ...(disconnects > 0 || progress.unconfirmed > 0 ? [brokenInWords(progress.unconfirmed, unstored)] : []),
     ...(refusals > 0
-      ? [`the bus denied permission: ${grouped(refusals)} refusals; refused messages did not arrive`]
+      ? [`the bus denied permission: ${counted(refusals, 'refusal')}; refused messages did not arrive`]
       : []),
     ...(progress.gaveUp ? ['the connection did not come back'] : []),
     ...(acks ? [ackText(acks)] : []),
@@ -315,7 +315,7 @@ function storedText(unstored: NotStored): string {
 
 function ackText({ acknowledged, repeated, refused, refusal, unanswered }: Acknowledgements): string {
   const why = refusal === undefined ? '' : ` (${refusal})`;
-  return `acknowledged: ${grouped(acknowledged)}, refused: ${grouped(refused)}${why}, without an answer: ${grouped(unanswered)}; published again: ${grouped(repeated)} times`;
+  return `acknowledged: ${grouped(acknowledged)}, refused: ${grouped(refused)}${why}, without an answer: ${grouped(unanswered)}; published again: ${counted(repeated, 'time')}`;
 }
 
 function truthText(
@@ -327,7 +327,7 @@ function truthText(
   const kind = row
     ? 'one row per window and series'
     : 'totals per series (in core mode the windows cannot be known)';
-  const held = `the stream holds ${grouped(truth.messages)} messages, late: ${grouped(truth.late)}, ahead: ${grouped(truth.ahead)}`;
+  const held = `the stream holds ${counted(truth.messages, 'message')}, late: ${grouped(truth.late)}, ahead: ${grouped(truth.ahead)}`;
   const listed = differences
     .slice(0, SHOWN_DIFFERENCES)
     .map(
@@ -338,7 +338,10 @@ function truthText(
     ...(row ? [held] : []),
     `wrote ${file}: ${kind}`,
     ...(differences.length > 0
-      ? [`the stream does not hold what was sent; ${grouped(differences.length)} series differ:`, ...listed]
+      ? [
+          `the stream does not hold what was sent; ${counted(differences.length, 'series differs', 'series differ')}:`,
+          ...listed,
+        ]
       : []),
   ];
 }

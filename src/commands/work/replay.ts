@@ -4,6 +4,7 @@ import { SeriesTable } from '../../aggregate/series-table.ts';
 import { WindowMerger } from '../../aggregate/window-merger.ts';
 import { systemClock } from '../../base/clock.ts';
 import { createLog, type Log } from '../../base/log.ts';
+import { counted } from '../../base/number-format.ts';
 import { endProcess } from '../../base/process-end.ts';
 import { type Bus, connect } from '../../bus/connect.ts';
 import { bucketExists } from '../../bus/kv/bucket.ts';
@@ -66,7 +67,7 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
   const running = lane.run();
   const endDisplay = showProgress(
     () => (lane.next - range.from) / (range.to - range.from),
-    () => `${lane.stats.written} points`,
+    () => counted(lane.stats.written, 'point'),
   );
   const events = {
     onGap() {
@@ -138,7 +139,7 @@ function resultText({
   lost,
   done,
 }: Result): string {
-  const what = `${sink}: ${windows} windows, ${from} to ${to}: ${points} points written from ${messages} messages`;
+  const what = `${sink}: ${counted(windows, 'window')}, ${from} to ${to}: ${counted(points, 'point')} written from ${counted(messages, 'message')}`;
   const also = rejected > 0 ? `, ${rejected} rejected by the store` : '';
   const reasons = [
     ...(lost > 0 ? [lostInWords({ from: Date.parse(from), lost })] : []),

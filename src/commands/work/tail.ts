@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import type { Command } from 'commander';
 import { createLog } from '../../base/log.ts';
+import { counted } from '../../base/number-format.ts';
 import { type Bus, connect } from '../../bus/connect.ts';
 import { learnSubjects } from '../../bus/kv/checkpoints.ts';
 import type { Envelope, Incoming } from '../../bus/message.ts';
@@ -146,12 +147,13 @@ class Output {
 
   reportSilence(subjects: readonly string[]): void {
     if (this.#lines > 0) return;
-    const heard = this.#messages === 0 ? 'no message yet' : `${this.#messages} messages, none matches`;
+    const heard =
+      this.#messages === 0 ? 'no message yet' : `${counted(this.#messages, 'message')}, none matches`;
     process.stderr.write(`(listening on ${subjects.join(', ')}: ${heard})\n`);
   }
 
   reportHeld(): void {
     const held = this.#pace.takeHeld();
-    if (held > 0) process.stderr.write(`(${held} more lines were not shown)\n`);
+    if (held > 0) process.stderr.write(`(${counted(held, 'more line was', 'more lines were')} not shown)\n`);
   }
 }

@@ -5,6 +5,7 @@ import { SeriesTable } from '../../aggregate/series-table.ts';
 import type { Tiling } from '../../aggregate/tiling.ts';
 import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
+import { counted } from '../../base/number-format.ts';
 import { endProcess } from '../../base/process-end.ts';
 import { type Bus, connect } from '../../bus/connect.ts';
 import { bucketExists } from '../../bus/kv/bucket.ts';
@@ -126,7 +127,7 @@ async function readAll(
   });
   const endDisplay = showProgress(
     () => (verification.boundary - range.from) / (range.to - range.from),
-    () => `${Math.max(...verification.judges.map(({ rows }) => rows))} rows`,
+    () => counted(Math.max(...verification.judges.map(({ rows }) => rows)), 'row'),
   );
   const { source, reader, release } = open(range.from, undefined, verification.onWindows);
   await source.run(reader, AbortSignal.any([stop, verification.done])).finally(endDisplay);

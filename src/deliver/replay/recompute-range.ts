@@ -5,6 +5,7 @@
 import type { SeriesTable } from '../../aggregate/series-table.ts';
 import type { Tiling } from '../../aggregate/tiling.ts';
 import { systemClock } from '../../base/clock.ts';
+import { counted } from '../../base/number-format.ts';
 import { BusError } from '../../bus/bus-error.ts';
 import type { Bus } from '../../bus/connect.ts';
 import { createJetStreamSource } from '../../bus/read/jetstream.ts';
@@ -28,13 +29,13 @@ export interface WholeWindows extends WindowRange {
 
 /** Returns why requested windows are missing. */
 export function lostInWords({ from, lost }: Pick<WholeWindows, 'from' | 'lost'>): string {
-  return `the stream no longer holds the ${lost} windows before ${new Date(from).toISOString()}`;
+  return `the stream no longer holds the ${counted(lost, 'window')} before ${new Date(from).toISOString()}`;
 }
 
 /** Says that nobody can look further back. `windows`: how many there were; undefined if nobody knows. */
 export function notHeldInWords(from: number, windows?: number): string {
-  const many = windows === undefined ? '' : `${windows} `;
-  return `the stream no longer holds the ${many}windows before ${new Date(from).toISOString()} (retention)`;
+  const many = windows === undefined ? 'windows' : counted(windows, 'window');
+  return `the stream no longer holds the ${many} before ${new Date(from).toISOString()} (retention)`;
 }
 
 /**

@@ -1,5 +1,13 @@
 /** The report of a trial: an HTML file that loads nothing and runs nothing. The verdict comes first, in words. Pure. */
-import { amount, bytes, milliseconds, NO_VALUE, perSecond, seconds } from '../../base/number-format.ts';
+import {
+  amount,
+  bytes,
+  counted,
+  milliseconds,
+  NO_VALUE,
+  perSecond,
+  seconds,
+} from '../../base/number-format.ts';
 import type { StoreResult, TrialResult } from '../result.ts';
 import { geometricMean } from '../statistics.ts';
 import { askedQuestions, hotRunOf, verdictOf } from '../verdict.ts';
@@ -12,7 +20,7 @@ export function trialReport(trial: TrialResult): string {
   const { stores, traffic } = trial;
   const names = stores.map(({ id }) => id);
   const title = `Trial of ${names.join(', ')}`;
-  const about = `${trial.at}, ${amount(traffic.points)} points of ${amount(traffic.series)} series from ${traffic.from} to ${traffic.to}`;
+  const about = `${trial.at}, ${counted(traffic.points, 'point')} of ${amount(traffic.series)} series from ${traffic.from} to ${traffic.to}`;
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -66,12 +74,12 @@ function facts({ stores, machine, program, traffic, command, settings, ...trial 
     ]),
     [
       'machine',
-      `${machine.cores} cores (${machine.cpu}), ${bytes(machine.memoryBytes)}, ${machine.os}; clients and writers run here`,
+      `${counted(machine.cores, 'core')} (${machine.cpu}), ${bytes(machine.memoryBytes)}, ${machine.os}; clients and writers run here`,
     ],
     ['program', `metrics-fanout ${program.version}${commit}, Node.js ${program.node}`],
     [
       'traffic',
-      `${amount(traffic.windows)} windows of ${seconds(traffic.windowMs / 1000)}, ${perSecond(traffic.pointsPerSecond)} points, from ${amount(traffic.messages)} messages`,
+      `${counted(traffic.windows, 'window')} of ${seconds(traffic.windowMs / 1000)}, ${perSecond(traffic.pointsPerSecond)} points, from ${counted(traffic.messages, 'message')}`,
     ],
     [
       'time',
@@ -167,7 +175,7 @@ function clientsChart({ stores, questions }: TrialResult): string[] {
   while (clients.length > 0 && answered().length === 0) clients = clients.slice(0, -1);
   if (clients.length === 0) return [];
   const common = answered();
-  const about = `geometric mean of ${common.length} of ${questions.length} questions: those that all stores answered by as many clients`;
+  const about = `geometric mean of ${common.length} of ${counted(questions.length, 'question')}: those that all stores answered by as many clients`;
   return (['p50', 'p99'] as const).map((which) => {
     const lines = able.map((store, index): ChartLine => {
       const timeOf = (id: string, count: number) =>

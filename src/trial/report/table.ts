@@ -2,6 +2,7 @@
 import {
   amount,
   bytes,
+  counted,
   dollars,
   milliseconds,
   NO_VALUE,
@@ -230,7 +231,7 @@ export function timesOf(trial: TrialResult): ReportGroup[] {
         (rate) => `${amount(rate)} answers/s`,
       ).cells;
       return {
-        what: count === 1 ? '1 client' : `${count} clients`,
+        what: counted(count, 'client'),
         cells: cells.map((cell, index): ReportCell => {
           const run = runs[index];
           if (run === undefined) return cell;
@@ -261,7 +262,7 @@ function missedRow(all: readonly StoreResult['freshness'][]): ReportRow {
 function freshnessGroup(stores: readonly StoreResult[]): ReportGroup {
   const all = stores.map(({ freshness }) => freshness);
   return {
-    title: `Freshness: after the end of a window and LATENESS, of ${Math.max(...all.map((one) => one?.windows ?? 0))} windows`,
+    title: `Freshness: after the end of a window and LATENESS, of ${counted(Math.max(...all.map((one) => one?.windows ?? 0)), 'window')}`,
     rows: [
       row(
         'acknowledged, p95',
