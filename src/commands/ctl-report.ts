@@ -7,7 +7,7 @@ import type { OperationName } from '../control/request.ts';
 import type { TaskReport } from '../control/tasks.ts';
 import type { ChangeFacts, ListFacts } from '../deliver/checkpoint-facts.ts';
 import { namesText } from '../observe/comparison.ts';
-import { inputRemarks } from '../observe/input-remarks.ts';
+import { inputRemarks, rejectionsExplained } from '../observe/input-remarks.ts';
 import { longerText, sinkCard, troubleText, unchosenText } from '../observe/sink-card.ts';
 import type { SinkStatus, Status } from '../observe/status.ts';
 import { stateOf } from '../observe/view.ts';
@@ -128,7 +128,9 @@ function statusTable(outcomes: readonly Outcome[], width: number | undefined): s
       const text = longerText(sink, status);
       return text === '' ? [] : [`${sink.id} has windows ${text}: fewer rows, and a longer lag.`];
     });
-    const texts = [unreadyText(status), ...troubles, ...longer, ...names, ...inputRemarks(status)].filter(
+    const rejected = rejectionsExplained(status.messages.rejected, status.samples.rejected);
+    const input = [...inputRemarks(status), ...rejected.map((text) => `Rejected, ${text}.`)];
+    const texts = [unreadyText(status), ...troubles, ...longer, ...names, ...input].filter(
       (text) => text !== '',
     );
     return texts.map((text) => `${printable(status.instance)}: ${printable(text)}`);

@@ -8,7 +8,7 @@ import { BucketGone, type BusError, OtherWindows, UnreadableCheckpoint } from '.
 import type { Bus } from '../bus/connect.ts';
 import { SAME_NAMES_ADVICE } from '../bus/kv/checkpoints.ts';
 import { publishRejected } from '../bus/rejected.ts';
-import type { InputRejection as DecodeRejection } from '../decode/rejection.ts';
+import { type InputRejection as DecodeRejection, REJECTION_TEXTS } from '../decode/rejection.ts';
 import type { Rejection, Unidentified, WindowRange } from '../sink/contract.ts';
 import type { OlderContent } from './lane/receipts.ts';
 import type { StoreFailure } from './lane/writer.ts';
@@ -99,7 +99,11 @@ export class Reports {
     const held = this.#quiet.admit(`message ${reason}`, this.#clock.steady());
     if (held === undefined) return;
     const start = Buffer.from(message.subarray(0, SHOWN_BYTES)).toString('utf8');
-    this.#log.warn({ reason, count, bytes: message.length, start, heldBack: held }, 'rejected a message');
+    const advice = REJECTION_TEXTS[reason];
+    this.#log.warn(
+      { reason, count, bytes: message.length, start, heldBack: held, advice },
+      'rejected a message',
+    );
   }
 
   /** `safeUntil`: see `Engine.safeUntil`. */

@@ -12,6 +12,7 @@ import {
 } from '../base/number-format.ts';
 import type { QueryResult } from '../probe/probes.ts';
 import { isRefusal } from '../sink/contract.ts';
+import { rejectionsExplained } from './input-remarks.ts';
 import { clockTime, sinkCard, type Tone, unchosenText, verifiedText } from './sink-card.ts';
 import type { Counts, SinkStatus, Status } from './status.ts';
 
@@ -220,10 +221,10 @@ function queryCell({ up, queries }: SinkStatus, result: QueryResult | null): Cel
 }
 
 /**
- * Returns the queries, which sinks get some names only, and the assumption behind each cost: sinks with the same one
+ * Returns what is rejected and why, the queries, which sinks get some names only, and the assumption behind each cost: sinks with the same one
  * share a note. If there were failures, also what they count as.
  */
-export function notesOf({ sinks }: Status): string[] {
+export function notesOf({ sinks, messages, samples }: Status): string[] {
   const asked = (['sums', 'windows'] as const).flatMap((kind) => {
     const [latest] = sinks
       .flatMap(({ queries }) => queries[kind] ?? [])
@@ -245,7 +246,10 @@ export function notesOf({ sinks }: Status): string[] {
     return `cost of ${some.map(({ id }) => id).join(', ')}: ${assumption}`;
   });
   const isTried = sinks.some(({ retries }) => total(retries) > 0);
-  return [...asked, ...notAsked, ...names, ...costs, ...(isTried ? [ATTEMPTS] : [])];
+  const rejected = rejectionsExplained(messages.rejected, samples.rejected).map(
+    (text) => `rejected, ${text}`,
+  );
+  return [...rejected, ...asked, ...notAsked, ...names, ...costs, ...(isTried ? [ATTEMPTS] : [])];
 }
 
 function lagTone({ lagSeconds, windowMs }: SinkStatus, { windows }: Status): Tone {

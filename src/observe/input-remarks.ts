@@ -1,5 +1,6 @@
 /** What producers sent that is not as they meant it, in sentences, for whoever looks at the sinks only. Pure. */
 import { amount, counted, percent, seconds, total } from '../base/number-format.ts';
+import { type InputRejection, REJECTION_TEXTS } from '../decode/rejection.ts';
 import type { Counts, Status } from './status.ts';
 
 /** So many late samples, or such ahead of the bus, are said: the share at which the alert fires. */
@@ -43,10 +44,7 @@ export function rejectedInWords(
   const whole = total(messages);
   const some = total(parts);
   if (whole + some === 0) return undefined;
-  const counts = new Map<string, number>();
-  for (const [reason, count] of [...Object.entries(messages), ...Object.entries(parts)])
-    if (count > 0) counts.set(reason, (counts.get(reason) ?? 0) + count);
-  const sorted = [...counts].sort(([, a], [, b]) => b - a);
+  const sorted = mostFrequent(messages, parts);
   const reasons = sorted.slice(0, MAX_REASONS).map(([reason, count]) => `${reason} ${amount(count)}`);
   const others = sorted.length - reasons.length;
   const what = [
@@ -56,4 +54,21 @@ export function rejectedInWords(
   ].join(' and ');
   const listed = [...reasons, ...(others > 0 ? [counted(others, 'other reason')] : [])].join(', ');
   return `${what} rejected ${where} (${listed}); metrics-fanout tail${isStored ? ' --from 10m' : ''} shows such messages`;
+}
+
+/** Says of each reason that `rejectedInWords` names what it means, and what to do. */
+export function rejectionsExplained(messages: Counts, parts: Counts): string[] {
+  const reasons = mostFrequent(messages, parts).slice(0, MAX_REASONS);
+  return reasons.flatMap(([reason]) => {
+    // A newer version may have others.
+    const text: string | undefined = REJECTION_TEXTS[reason as InputRejection];
+    return text === undefined ? [] : `${reason}: ${text}`;
+  });
+}
+
+function mostFrequent(messages: Counts, parts: Counts): [reason: string, count: number][] {
+  const counts = new Map<string, number>();
+  for (const [reason, count] of [...Object.entries(messages), ...Object.entries(parts)])
+    if (count > 0) counts.set(reason, (counts.get(reason) ?? 0) + count);
+  return [...counts].sort(([, a], [, b]) => b - a);
 }

@@ -1,5 +1,6 @@
 /** A message as `tail` shows it, one line for each sample. Nothing in it acts on a terminal. */
 import { printable, printableJson } from '../base/printable.ts';
+import { REJECTION_TEXTS } from '../decode/rejection.ts';
 import { type Filters, hasFilters, matchesFilters } from './filters.ts';
 import type { TapDecoder } from './tap-decoder.ts';
 
@@ -37,10 +38,11 @@ export function linesOf(message: Received, decoder: TapDecoder, filters: Filters
   if (rejections.size === 0 || hasFilters(filters)) return lines;
   const start = Buffer.from(message.payload.subarray(0, SHOWN_BYTES)).toString('utf8');
   for (const rejected of rejections.keys()) {
+    const why = REJECTION_TEXTS[rejected];
     lines.push(
       asJson
-        ? printableJson({ time, subject, sequence, rejected, message: start })
-        : printable(`${time} ${subject} rejected (${rejected}): ${start}`),
+        ? printableJson({ time, subject, sequence, rejected, why, message: start })
+        : printable(`${time} ${subject} rejected, ${rejected} (${why}): ${start}`),
     );
   }
   return lines;

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
 import { loadConfig } from '../../src/config/config.ts';
-import { REJECTIONS } from '../../src/decode/rejection.ts';
+import { REJECTION_TEXTS, REJECTIONS } from '../../src/decode/rejection.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
@@ -127,6 +127,10 @@ test('rejected messages are counted by reason, rarely logged, and do not affect 
   });
 
   const lines = service.output.stderr.split('\n').filter((line) => line.includes('rejected a message'));
+  for (const line of lines) {
+    const { reason, advice } = JSON.parse(line);
+    expect(advice).toBe(REJECTION_TEXTS[reason as keyof typeof REJECTION_TEXTS]);
+  }
   const seconds = (Date.now() - Date.parse((await service.status()).startedAt)) / 1000;
   expect(lines.length).toBeGreaterThanOrEqual(Object.keys(BAD).length);
   expect(lines.length).toBeLessThanOrEqual(Object.keys(BAD).length * (seconds + 2));

@@ -1,7 +1,8 @@
 /** What is said about messages that are in no store. */
 import { expect, test } from 'vitest';
 import { outcomesText } from '../../src/commands/ctl-report.ts';
-import { inputRemarks, rejectedInWords } from '../../src/observe/input-remarks.ts';
+import { REJECTION_TEXTS } from '../../src/decode/rejection.ts';
+import { inputRemarks, rejectedInWords, rejectionsExplained } from '../../src/observe/input-remarks.ts';
 import { viewOf } from '../../src/observe/view.ts';
 import { sinkStatus, statusOf } from './parts.ts';
 
@@ -33,6 +34,13 @@ test('rejected messages are told by reason, the most frequent first', () => {
   );
 });
 
+test('the reasons that are told are explained, but for those of a newer version', () => {
+  expect(rejectionsExplained({ a: 1, not_json: 2 }, { bad_value: 3, set: 0 })).toEqual([
+    `bad_value: ${REJECTION_TEXTS.bad_value}`,
+    `not_json: ${REJECTION_TEXTS.not_json}`,
+  ]);
+});
+
 test('the headline, which compare and the report print too, and ctl status tell them beside healthy sinks', async () => {
   const line =
     '6 messages rejected since the start (bad_timestamp 3, not_json 2, bad_type 1); metrics-fanout tail --from 10m shows such messages.';
@@ -41,7 +49,14 @@ test('the headline, which compare and the report print too, and ctl status tell 
   const body = { instance: 'one', ok: true, result: { ...status, instance: 'one' } };
   const shown = outcomesText('status', [{ reply: { instance: 'one', via: 'bus', body } as never }]);
   expect(shown).toContain(`\none: ${line}\n`);
+  // The most frequent first, as there.
+  for (const reason of ['bad_timestamp', 'not_json', 'bad_type'] as const) {
+    expect(shown).toContain(`\none: Rejected, ${reason}: ${REJECTION_TEXTS[reason]}.\n`);
+    expect(viewOf(status).notes).toContain(`rejected, ${reason}: ${REJECTION_TEXTS[reason]}`);
+  }
+  expect(shown).not.toContain('Rejected, empty');
   const well = await statusWith({});
+  expect(viewOf(well).notes.join()).not.toContain('rejected, ');
   expect(viewOf(well).headline).toEqual({ text: 'All 2 sinks are healthy.', tone: 'good' });
 });
 

@@ -8,6 +8,7 @@ import { QUANTILES, RELATIVE_ERROR } from '../../src/aggregate/sketch.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import { ClosedWindow } from '../../src/aggregate/window.ts';
 import { columnsOf, cut, renderTable } from '../../src/commands/terminal/table.ts';
+import { REJECTION_TEXTS } from '../../src/decode/rejection.ts';
 import { matchesFilters, parseFilter } from '../../src/tap/filters.ts';
 import { Pace } from '../../src/tap/pace.ts';
 import { Rates } from '../../src/tap/rates.ts';
@@ -52,13 +53,13 @@ test('a sample is one line; in JSON, with everything that is known about it', ()
       event_time: null,
     },
     expect.objectContaining({ name: 't', type: 'timer', event_time: '2026-11-23T01:29:59.500Z' }),
-    expect.objectContaining({ rejected: 'bad_type' }),
+    expect.objectContaining({ rejected: 'bad_type', why: REJECTION_TEXTS.bad_type }),
   ]);
 });
 
 test('what is not a sample is shown with the reason, unless there are filters', () => {
   expect(lines('{"name":"a"')).toEqual([
-    '2026-11-23T01:30:00.000Z metrics.a rejected (not_json): {"name":"a"',
+    `2026-11-23T01:30:00.000Z metrics.a rejected, not_json (${REJECTION_TEXTS.not_json}): {"name":"a"`,
   ]);
   expect(lines('{"name":"a"', { name: '*' })).toEqual([]);
 });
@@ -72,11 +73,13 @@ test('every format is shown as the service would read it, compressed or not', ()
   expect(show('net,if=eth0 rx=5i,up=true\ncpu value=1')).toEqual([
     'metrics.a counter net.rx 5 {"if":"eth0"}',
     'metrics.a gauge cpu 1 {}',
-    'metrics.a rejected (boolean_field): net,if=eth0 rx=5i,up=true\\u000acpu value=1',
+    `metrics.a rejected, boolean_field (${REJECTION_TEXTS.boolean_field}): net,if=eth0 rx=5i,up=true\\u000acpu value=1`,
   ]);
   expect(show('lat:320|ms|@0.1|#route:/v1')).toEqual(['metrics.a timer lat 320 (10 times) {"route":"/v1"}']);
   expect(show(gzipSync('lat:320|ms'), 'gzip')).toEqual(['metrics.a timer lat 320 {}']);
-  expect(show('lat:320|ms', 'br')).toEqual(['metrics.a rejected (unknown_encoding): lat:320|ms']);
+  expect(show('lat:320|ms', 'br')).toEqual([
+    `metrics.a rejected, unknown_encoding (${REJECTION_TEXTS.unknown_encoding}): lat:320|ms`,
+  ]);
 });
 
 test('nothing that a producer sends acts on the terminal', () => {

@@ -9,7 +9,7 @@ import { pipelineTiling } from '../../bus/kv/window-shapes.ts';
 import { type Config, loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import type { WindowHandler } from '../../deliver/pipeline.ts';
 import { lostInWords, notHeldInWords, replays, wholeWindows } from '../../deliver/replay/recompute-range.ts';
-import { rejectedInWords } from '../../observe/input-remarks.ts';
+import { rejectedInWords, rejectionsExplained } from '../../observe/input-remarks.ts';
 import type { WindowRange } from '../../sink/contract.ts';
 import { type Filters, hasFilters } from '../../tap/filters.ts';
 import { type Group, Tally } from '../../tap/tally.ts';
@@ -71,7 +71,9 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
     onProgress: (messages, { rejectedMessages, rejectedSamples }) => {
       state.messages = messages;
       const counts = [rejectedMessages, rejectedSamples].map((each) => Object.fromEntries(each));
-      state.rejected = rejectedInWords(counts[0]!, counts[1]!, 'in this range');
+      const rejected = rejectedInWords(counts[0]!, counts[1]!, 'in this range');
+      const explained = rejectionsExplained(counts[0]!, counts[1]!);
+      state.rejected = rejected && [rejected, ...explained].join('. ');
     },
   });
   const onWindows: WindowHandler = (windows, boundary) => {
