@@ -1,8 +1,8 @@
 import { MAX_DEPTH, MAX_DIMENSIONS } from './limits.ts';
 
 /**
- * Why a message, or an element of it (of an array, a line, a field), is not a sample: what that means, and what to do. A
- * closed list: it labels a Prometheus counter.
+ * Why a message, or an element of it (of an array, a line, a field), is not a sample: what that means, and what to do.
+ * A closed list: it labels a Prometheus counter.
  */
 export const REJECTION_TEXTS = {
   empty: 'the message has no bytes, or only white space: publish a sample, or nothing',
@@ -15,7 +15,8 @@ export const REJECTION_TEXTS = {
   bad_unicode: 'the text is not UTF-8, or has half of a surrogate pair: encode it as UTF-8',
   missing_name: 'the sample has no name: send one',
   bad_name: 'the name is no text, is empty or has a NUL: send another one',
-  bad_type: 'the type, or the temporality of OTLP, is missing or unknown: send one that the format knows',
+  bad_type:
+    'the type, in OTLP also the temporality, is missing or unknown: send counter, gauge or timer, as the format spells it',
   bad_value: 'the value is missing, or is no finite number: send a number, not a text, NaN or infinity',
   bad_dimensions:
     'a dimension has no key, or no plain value: send texts, numbers or booleans, each by its key',

@@ -221,8 +221,8 @@ function queryCell({ up, queries }: SinkStatus, result: QueryResult | null): Cel
 }
 
 /**
- * Returns what is rejected and why, the queries, which sinks get some names only, and the assumption behind each cost: sinks with the same one
- * share a note. If there were failures, also what they count as.
+ * Returns why something is rejected, the queries, which sinks get some names only, and the assumption behind each cost:
+ * sinks with the same one share a note. If there were failures, also what they count as.
  */
 export function notesOf({ sinks, messages, samples }: Status): string[] {
   const asked = (['sums', 'windows'] as const).flatMap((kind) => {

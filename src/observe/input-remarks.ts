@@ -53,7 +53,7 @@ export function rejectedInWords(
     ...(some > 0 ? [`${counted(some, 'part')} of ${whole > 0 ? 'others' : 'messages'}`] : []),
   ].join(' and ');
   const listed = [...reasons, ...(others > 0 ? [counted(others, 'other reason')] : [])].join(', ');
-  return `${what} rejected ${where} (${listed}); metrics-fanout tail${isStored ? ' --from 10m' : ''} shows such messages`;
+  return `${what} rejected ${where} (${listed}); metrics-fanout tail --rejected${isStored ? ' --from 10m' : ''} shows such messages`;
 }
 
 /** Says of each reason that `rejectedInWords` names what it means, and what to do. */

@@ -19,13 +19,19 @@ export interface Received {
   readonly increment?: string | undefined;
 }
 
+/** What `tail` shows of a message. */
+export interface Shown extends Filters {
+  /** Only what is rejected. */
+  readonly rejected?: true;
+}
+
 /** Returns the lines of a message. With filters, rejected parts are left out, because they have no series to match. */
-export function linesOf(message: Received, decoder: TapDecoder, filters: Filters, asJson: boolean): string[] {
+export function linesOf(message: Received, decoder: TapDecoder, shown: Shown, asJson: boolean): string[] {
   const { samples, rejections } = decoder.decode(message.payload, message.encoding, message);
   const { subject, sequence } = message;
   const time = new Date(message.time).toISOString();
   const lines = samples
-    .filter(({ series }) => matchesFilters(filters, series))
+    .filter(({ series }) => !shown.rejected && matchesFilters(shown, series))
     .map(({ series, type, value, eventTime, weight }) => {
       const { name, dimensions, dimensionsJson } = series;
       const times = weight === 1 ? '' : ` (${weight} times)`;
@@ -35,7 +41,7 @@ export function linesOf(message: Received, decoder: TapDecoder, filters: Filters
       const weighed = weight === 1 ? sample : { ...sample, weight };
       return printableJson({ time, subject, sequence, ...weighed });
     });
-  if (rejections.size === 0 || hasFilters(filters)) return lines;
+  if (rejections.size === 0 || hasFilters(shown)) return lines;
   const start = Buffer.from(message.payload.subarray(0, SHOWN_BYTES)).toString('utf8');
   for (const rejected of rejections.keys()) {
     const why = REJECTION_TEXTS[rejected];

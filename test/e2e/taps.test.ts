@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { counted as amountOf } from '../../src/base/number-format.ts';
+import { REJECTION_TEXTS } from '../../src/decode/rejection.ts';
 import { type Program, startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
@@ -267,4 +268,20 @@ test('count and replay say if the stream no longer holds a part of the range', a
   expect((await replay()).stdout).toContain(
     `not complete: the stream no longer holds the ${amountOf(lost, 'window')} before`,
   );
+});
+
+test('tail --rejected shows only what is no sample, and takes no filters of series', async () => {
+  const program = start('tail', 'metrics.mixed', '--rejected', '--limit', '2', '--json');
+  const code = await publishUntil(program, () => [
+    ['metrics.mixed', '{"name":"good","type":"counter","value":1}'],
+    ['metrics.mixed', '{"name":"bad","type":"nope","value":1}'],
+  ]);
+  expect(code).toBe(0);
+  const lines = program.output.stdout.trimEnd().split('\n');
+  expect(lines).toHaveLength(2);
+  for (const line of lines)
+    expect(JSON.parse(line)).toMatchObject({ rejected: 'bad_type', why: REJECTION_TEXTS.bad_type });
+  const refused = start('tail', '--rejected', '--name', 'good');
+  expect(await refused.ended).toBe(1);
+  expect(refused.output.stderr).toContain('--rejected goes without --name and --where');
 });

@@ -20,11 +20,11 @@ async function statusWith(messages: object, samples: object = {}) {
 test('rejected messages are told by reason, the most frequent first', () => {
   expect(rejectedInWords({}, { not_json: 0 }, 'here')).toBeUndefined();
   expect(rejectedInWords({ not_json: 1 }, {}, 'here')).toBe(
-    '1 message rejected here (not_json 1); metrics-fanout tail --from 10m shows such messages',
+    '1 message rejected here (not_json 1); metrics-fanout tail --rejected --from 10m shows such messages',
   );
   // Plain NATS has no history.
   expect(rejectedInWords({ not_json: 1 }, {}, 'here', false)).toMatch(
-    /; metrics-fanout tail shows such messages$/,
+    /; metrics-fanout tail --rejected shows such messages$/,
   );
   expect(rejectedInWords({}, { bad_value: 1 }, 'here')).toMatch(
     /^1 part of messages rejected here \(bad_value 1\)/,
@@ -43,7 +43,7 @@ test('the reasons that are told are explained, but for those of a newer version'
 
 test('the headline, which compare and the report print too, and ctl status tell them beside healthy sinks', async () => {
   const line =
-    '6 messages rejected since the start (bad_timestamp 3, not_json 2, bad_type 1); metrics-fanout tail --from 10m shows such messages.';
+    '6 messages rejected since the start (bad_timestamp 3, not_json 2, bad_type 1); metrics-fanout tail --rejected --from 10m shows such messages.';
   const status = await statusWith({ rejected: REJECTED });
   expect(viewOf(status).headline).toEqual({ text: `All 2 sinks are healthy. ${line}`, tone: 'warn' });
   const body = { instance: 'one', ok: true, result: { ...status, instance: 'one' } };

@@ -64,6 +64,14 @@ test('what is not a sample is shown with the reason, unless there are filters', 
   expect(lines('{"name":"a"', { name: '*' })).toEqual([]);
 });
 
+test('only what is rejected is shown, if that is wanted', () => {
+  const mixed = `[${SAMPLE},{"name":"x","type":"nope","value":1}]`;
+  expect(lines(mixed, { rejected: true })).toEqual([
+    `2026-11-23T01:30:00.000Z metrics.a rejected, bad_type (${REJECTION_TEXTS.bad_type}): ${mixed}`,
+  ]);
+  expect(lines(SAMPLE, { rejected: true })).toEqual([]);
+});
+
 test('every format is shown as the service would read it, compressed or not', () => {
   const show = (payload: Uint8Array | string, encoding?: string) => {
     const decoder = new TapDecoder({ ...SETTINGS, metricsCounters: ['net.*'] });

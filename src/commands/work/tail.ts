@@ -9,7 +9,7 @@ import { createJetStreamSource } from '../../bus/read/jetstream.ts';
 import type { Reader } from '../../bus/read/source.ts';
 import { listen } from '../../bus/subscribe.ts';
 import { type Config, loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
-import type { Filters } from '../../tap/filters.ts';
+import { type Filters, hasFilters } from '../../tap/filters.ts';
 import { Pace } from '../../tap/pace.ts';
 import { linesOf, type Received } from '../../tap/sample-lines.ts';
 import { TapDecoder } from '../../tap/tap-decoder.ts';
@@ -21,6 +21,7 @@ interface TailOptions extends Filters {
   readonly limit?: number;
   readonly from?: number;
   readonly json?: true;
+  readonly rejected?: true;
 }
 
 /** Above this many bytes that the reader of our output has not taken yet, lines are held back. */
@@ -46,6 +47,8 @@ export default async function runTail(
       `error: --from ${from} is in the future: choose a time up to now (${now}), or leave it out`,
     );
   }
+  if (options.rejected && hasFilters(options))
+    command.error('error: --rejected goes without --name and --where: what is rejected has no series');
   await tail(given.length > 0 ? given : config.core.metricsSubjects, options, config);
   process.exit(exitCodeOf(0));
 }
@@ -147,8 +150,8 @@ class Output {
 
   reportSilence(subjects: readonly string[]): void {
     if (this.#lines > 0) return;
-    const heard =
-      this.#messages === 0 ? 'no message yet' : `${counted(this.#messages, 'message')}, none matches`;
+    const none = this.#options.rejected ? 'none would be rejected' : 'none matches';
+    const heard = this.#messages === 0 ? 'no message yet' : `${counted(this.#messages, 'message')}, ${none}`;
     process.stderr.write(`(listening on ${subjects.join(', ')}: ${heard})\n`);
   }
 
