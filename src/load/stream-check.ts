@@ -56,6 +56,16 @@ export interface SeriesDifference {
   readonly held: Total;
 }
 
+/** Series by series: what one has too many makes up for nothing that another lacks. */
+export function samplesAstray(differences: readonly SeriesDifference[]): { missing: number; extra: number } {
+  const sum = (of: (each: SeriesDifference) => number) =>
+    differences.reduce((all, each) => all + Math.max(0, of(each)), 0);
+  return {
+    missing: sum(({ sent, held }) => sent.count - held.count),
+    extra: sum(({ sent, held }) => held.count - sent.count),
+  };
+}
+
 interface Total {
   readonly count: number;
   readonly sum: number;

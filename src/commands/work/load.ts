@@ -8,7 +8,7 @@ import { identify } from '../../aggregate/series.ts';
 import type { InputShape } from '../../aggregate/tiling.ts';
 import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
-import { bytes, counted } from '../../base/number-format.ts';
+import { amount, bytes, counted } from '../../base/number-format.ts';
 import { AckedPublisher, type Acknowledgements } from '../../bus/acked-publisher.ts';
 import { BusError } from '../../bus/bus-error.ts';
 import { type Bus, connect } from '../../bus/connect.ts';
@@ -21,7 +21,7 @@ import { inputOf, rulesOf } from '../../decode/formats.ts';
 import { brokenInWords, type NotStored, notStored, watchStored } from '../../load/not-stored.ts';
 import { onceAnswered } from '../../load/once-answered.ts';
 import { newProgress, type Outlet, type Progress, publishTraffic } from '../../load/sender.ts';
-import { findDifferences, readBack, type SeriesDifference } from '../../load/stream-check.ts';
+import { findDifferences, readBack, type SeriesDifference, samplesAstray } from '../../load/stream-check.ts';
 import { Traffic, type TrafficTotals } from '../../load/traffic.ts';
 import { formatTruthRow, Truth, type WindowSettings } from '../../verify/truth.ts';
 import { print } from '../terminal/output.ts';
@@ -249,6 +249,7 @@ function textOf(result: Result): string {
 
 function toJson(result: Result): object {
   const { options, progress, disconnects, refusals, totals, unstored, acks, truth, differences } = result;
+  const astray = samplesAstray(differences);
   return {
     subject: options.subject,
     seed: options.seed,
@@ -274,7 +275,8 @@ function toJson(result: Result): object {
         late: truth.late,
         ahead: truth.ahead,
         differing_series: differences.length,
-        missing_samples: differences.reduce((sum, { sent, held }) => sum + sent.count - held.count, 0),
+        missing_samples: astray.missing,
+        extra_samples: astray.extra,
         differences: differences.slice(0, LISTED_DIFFERENCES),
       },
     }),
@@ -334,12 +336,14 @@ function truthText(
       ({ name, dimensionsJson, sent, held }) =>
         `  ${name} ${dimensionsJson}: sent ${sent.count} (sum ${sent.sum}), held ${held.count} (sum ${held.sum})`,
     );
+  const { missing, extra } = samplesAstray(differences);
+  const counts = `${counted(missing, 'sample')} missing, ${amount(extra)} too many`;
   return [
     ...(row ? [held] : []),
     `wrote ${file}: ${kind}`,
     ...(differences.length > 0
       ? [
-          `the stream does not hold what was sent; ${counted(differences.length, 'series differs', 'series differ')}:`,
+          `the stream does not hold what was sent; ${counted(differences.length, 'series differs', 'series differ')} (${counts}):`,
           ...listed,
         ]
       : []),
