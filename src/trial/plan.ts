@@ -39,6 +39,14 @@ export function timedStages({ stores, questions, secondsEach, without }: Planned
 }
 
 const UNTIMED: readonly Stage[] = ['backfill', 'freshness', 'room', 'proof'];
+/** What the stage backfill is called when it is left out, and what is left needs the rows. */
+export const FILLING = 'filling the tables';
+
+/** Whether anything needs rows in the tables. `questions`: how many there are to ask. */
+export function needsRows({ questions, without }: Pick<Planned, 'questions' | 'without'>): boolean {
+  const isAsked = questions > 0 && !without.has('questions');
+  return isAsked || UNTIMED.some((stage) => !without.has(stage));
+}
 
 /** Says it in a sentence or two. */
 export function planText(planned: Planned): string {
@@ -49,7 +57,8 @@ export function planText(planned: Planned): string {
   const parts = stages.map(({ name, atLeast, atMost }) => `${name} ${between(atLeast, atMost)}`).join(', ');
   // Each client gets an answer in each round, however late.
   const slow = stages.some(({ name }) => name === 'questions') ? ', and longer where answers are slow' : '';
-  const others = UNTIMED.filter((stage) => !planned.without.has(stage));
+  const isFilling = planned.without.has('backfill') && needsRows(planned);
+  const others = [...(isFilling ? [FILLING] : []), ...UNTIMED.filter((stage) => !planned.without.has(stage))];
   const known =
     stages.length === 0
       ? ''

@@ -8,7 +8,7 @@ import { POINT_BYTES } from '../sink/rows.ts';
 import { trueAnswer } from './answers.ts';
 import { askStores, CLIENTS, roundsIn, type Truths } from './asking.ts';
 import { measureFreshness } from './freshness.ts';
-import { planText } from './plan.ts';
+import { FILLING, needsRows, planText } from './plan.ts';
 import { chooseQuestions, type TrialQuestion } from './questions.ts';
 import { FORMAT, type Stage, type TrafficResult, type TrialResult } from './result.ts';
 import {
@@ -95,7 +95,7 @@ async function runStages(
   const fresh = has('freshness') ? Math.min(FRESH_WINDOWS, Math.ceil(MAX_FRESH_SHARE * windows.length)) : 0;
   const backlog = windows.slice(0, windows.length - fresh);
   if (has('ingest')) await ingest(run, options);
-  const needsTable = (['backfill', 'questions', 'freshness', 'room', 'proof'] as const).some(has);
+  const needsTable = needsRows({ questions: questions.length, without });
   if (needsTable) await backfill(run, about, { ...options, windows: backlog });
   if (fresh > 0) await freshness(run, windows.slice(-fresh));
   if (needsTable) await room(run);
@@ -133,12 +133,13 @@ async function ingest({ stores, signal, progress }: TrialRun, options: StageOpti
 }
 
 async function backfill(
-  { stores, signal, progress }: TrialRun,
+  { stores, without, signal, progress }: TrialRun,
   about: TrafficResult,
   options: StageOptions,
 ): Promise<void> {
   const points = options.windows.reduce((sum, { size }) => sum + size, 0);
-  progress.begin('backfill', points * stores.length);
+  // Left out, it is not measured, but what follows needs the rows.
+  progress.begin(without.has('backfill') ? FILLING : 'backfill', points * stores.length);
   for (const store of stores)
     await store.attempt('backfill', () => fill(store, about, options, progress.done), signal);
   progress.end();

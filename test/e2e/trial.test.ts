@@ -171,6 +171,15 @@ test('says in its text too that a store is tried with all names, whatever it get
   expect(stdout).toContain(`nothing: ${ALL_NAMES}.`);
 });
 
+test('fills its tables without the stage backfill only if something else needs the rows, and says what it does', async () => {
+  const args = ['--seconds', '0.1', '--sinks', 'nothing'];
+  const asked = await trial(...args, '--without', 'ingest,backfill,freshness,room,proof');
+  expect(asked.stderr).toContain('filling the tables ...');
+  const priced = await trial(...args, '--without', 'ingest,backfill,questions,freshness,room,proof');
+  expect(priced.stderr).not.toContain('filling the tables');
+  for (const { stderr } of [asked, priced]) expect(stderr).not.toContain('backfill ...');
+});
+
 test('deletes its tables when it is stopped', async () => {
   const args = ['trial', '--json', '--seconds', '60', '--sinks', 'postgres,sqlite', '--without', 'ingest'];
   const program = startProgram(args, env);
