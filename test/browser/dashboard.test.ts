@@ -181,7 +181,7 @@ describe('the page', () => {
     for (const [index, sink] of after.sinks.entries()) {
       expect(notes[index], sink.id).toBeGreaterThanOrEqual(before.sinks[index]!.written);
       expect(notes[index], sink.id).toBeLessThanOrEqual(sink.written);
-      expectAmong(inSeconds(lags![index]!), ({ sinks }) => sinks[index]!.lagSeconds, 1, sink.id);
+      expectAmong(inSeconds(lags![index]!), ({ sinks }) => sinks[index]!.lagSeconds!, 1, sink.id);
       expectAmong(
         Number.parseFloat(points![index]!),
         ({ sinks }) => sinks[index]!.pointsPerSecond,
@@ -257,6 +257,11 @@ describe('the page', () => {
     await page.waitForSelector('#charts canvas');
     expect(await page.locator('#headline').innerText()).toMatch(/^Report of http:\S+: .* \d+\.\d minutes\./);
     expect(await page.locator('#charts canvas').count()).toBe(6);
+    // What is drawn is not how it is now.
+    const lag = page.locator('#charts figure', { hasText: 'Lag beyond' });
+    const shown = await lag.locator('.legend b').allTextContents();
+    expect(shown.length).toBeGreaterThan(0);
+    for (const text of shown) expect(text).toMatch(/^(–|highest .+)$/);
     expect(await texts(page, '.measures dt')).toContain('highest lag, overall');
     expect(await page.locator('#proof').innerText()).toMatch(/^Verification: /);
     expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(

@@ -5,7 +5,12 @@ import { byId, fillChildren, make, setAttribute, setText } from './dom.js';
 /** @typedef {import('../history.ts').Moment} Moment */
 /** @typedef {{ key: string, label: string, upper?: string }} Line `upper`: another value of it, drawn thinner. */
 /**
- * @typedef {{ title: string, lines: (sinks: readonly string[]) => Line[], show: (value: number) => string }} ChartKind
+ * @typedef {{
+ *   title: string,
+ *   lines: (sinks: readonly string[]) => Line[],
+ *   show: (value: number) => string,
+ *   isHighest?: true,
+ * }} ChartKind `isHighest`: each value is the highest of its interval, which may be over by now.
  */
 
 const KEPT_SECONDS = 3600;
@@ -49,7 +54,12 @@ const CHART_KINDS = [
     lines: () => ['counter', 'gauge', 'timer'].map((type) => ({ key: type, label: type })),
     show: inNumbers,
   },
-  { title: 'Lag beyond WINDOW + LATENESS, highest', lines: perSink('late'), show: inSeconds },
+  {
+    title: 'Lag beyond WINDOW + LATENESS, highest',
+    lines: perSink('late'),
+    show: inSeconds,
+    isHighest: true,
+  },
   { title: 'Write latency, p99', lines: perSink('write'), show: inSeconds },
   { title: 'Backlog in points', lines: perSink('backlog'), show: inNumbers },
   {
@@ -186,7 +196,7 @@ class Chart {
         if (!mark || !name || !value) return;
         setAttribute(mark, 'class', `mark line-${index % COLOURS} dash-${index % DASHES.length}`);
         setText(name, line.label);
-        setText(value, at < 0 ? '–' : valueAt(line, at));
+        setText(value, at < 0 ? '–' : `${this.kind.isHighest ? 'highest ' : ''}${valueAt(line, at)}`);
       },
     );
     if (this.cursor !== null) return;
