@@ -26,4 +26,12 @@ export class StreamUnfit extends BusError {}
 export class UnreadableCheckpoint extends BusError {}
 
 /** It is a checkpoint, of windows of another length than the sink has now. */
-export class OtherWindows extends UnreadableCheckpoint {}
+export class OtherWindows extends UnreadableCheckpoint {
+  /** All windows that the sink had before this time are confirmed. */
+  readonly next: number;
+
+  constructor(message: string, advice: string, next: number) {
+    super(message, advice);
+    this.next = next;
+  }
+}

@@ -168,7 +168,7 @@ function sinkCells(sink: SinkStatus | undefined, status: Status): Cell[] {
   // Nobody has asked the stores since the instance left the bus.
   const shown: Cell =
     status.detached && !sink.paused ? sink.state : colour === undefined ? state : { text: state, colour };
-  return [id, shown, lagSeconds.toFixed(1), String(backlogPoints), String(written)];
+  return [id, shown, lagSeconds?.toFixed(1) ?? NO_VALUE, String(backlogPoints), String(written)];
 }
 
 function settingsTable(outcome: Outcome, width: number | undefined): string {

@@ -11,7 +11,7 @@ import type { ClosedWindow } from '../aggregate/window.ts';
 import { WindowMerger } from '../aggregate/window-merger.ts';
 import { backoffMs, type Clock } from '../base/clock.ts';
 import { freeSharedMemory } from '../base/shared-memory.ts';
-import { BusError } from '../bus/bus-error.ts';
+import { BusError, OtherWindows } from '../bus/bus-error.ts';
 import type { Gap, Source } from '../bus/read/source.ts';
 import type { Trail } from '../bus/read/trail.ts';
 import type { BusWatch, WatchStatus } from '../bus/read/watch.ts';
@@ -617,7 +617,11 @@ export class Engine {
   /** Without its checkpoint, what the sink confirms would be forgotten, and nobody else may decide where it begins. */
   #heedUnreadable({ lane, keeper, beginnings, over }: LaneParts): void {
     const unreadable = beginnings.unreadable?.get(lane.id);
-    if (unreadable !== undefined) lane.block(this.#failureOf(unreadable));
+    if (unreadable !== undefined) {
+      // Where START would have it begin says nothing about what is in its store.
+      const confirmedTo = unreadable instanceof OtherWindows ? unreadable.next : undefined;
+      lane.block(this.#failureOf(unreadable), { confirmedTo });
+    }
     if (keeper === undefined) return;
     keeper.onUnreadable = (error) => {
       if (over.aborted) return;
@@ -739,8 +743,10 @@ export class Engine {
     const { replayable, keepsMs, tiling } = this.#attachment;
     const lane = this.lanes.find((parts) => parts.lane.id === sink)?.lane;
     const holdsMs = this.live.source.stats.holdsMs ?? keepsMs;
-    if (!replayable || holdsMs === undefined || !Number.isFinite(lane?.next)) return undefined;
-    return readFrom(lane!.next, tiling) + holdsMs;
+    const from = lane?.confirmedTo;
+    if (!replayable || holdsMs === undefined || from === undefined || !Number.isFinite(from))
+      return undefined;
+    return readFrom(from, tiling) + holdsMs;
   }
 
   /** See `Attachment.keepsMs`. */

@@ -115,7 +115,9 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
   [
     'lag',
     (sink, status) =>
-      cell(seconds(sink.lagSeconds), 'since the end of the last confirmed window', lagTone(sink, status)),
+      sink.lagSeconds === null
+        ? cell(NO_VALUE, 'not known: its checkpoint cannot be read', 'warn')
+        : cell(seconds(sink.lagSeconds), 'since the end of the last confirmed window', lagTone(sink, status)),
   ],
   [
     'window',
@@ -255,7 +257,7 @@ export function notesOf({ sinks, messages, samples }: Status): string[] {
 function lagTone({ lagSeconds, windowMs }: SinkStatus, { windows }: Status): Tone {
   const own = windowMs > windows.windowMs ? windowMs : 0;
   const expected = (own + LAG_WINDOWS * windows.windowMs + windows.latenessMs) / 1000 + LAG_GRACE_SECONDS;
-  return lagSeconds > expected ? 'warn' : 'plain';
+  return (lagSeconds ?? 0) > expected ? 'warn' : 'plain';
 }
 
 /** Of the sinks of one or more services. */

@@ -90,7 +90,7 @@ export class Meters {
       const meter = this.#sinks.get(id);
       meter?.points.tick(written, now);
       meter?.bytes.tick(writtenBytes, now);
-      meter?.late.add(lagSeconds - (windowMs + windows.latenessMs) / 1000, now);
+      if (lagSeconds !== null) meter?.late.add(lagSeconds - (windowMs + windows.latenessMs) / 1000, now);
     }
   }
 

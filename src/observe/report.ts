@@ -62,7 +62,7 @@ export class Recording {
     counted.points += increase(last.written, sink.written);
     counted.bytes += increase(last.writtenBytes, sink.writtenBytes);
     counted.retries += increase(total(last.retries), total(sink.retries));
-    highest.lag = Math.max(highest.lag, sink.lagSeconds);
+    highest.lag = Math.max(highest.lag, sink.lagSeconds ?? 0);
     // Absent in what an older version says.
     highest.late = Math.max(highest.late, sink.lateSeconds ?? 0);
     if (sink.writeSeconds) highest.write = Math.max(highest.write ?? 0, sink.writeSeconds.p99);

@@ -141,7 +141,7 @@ function adviceFor(reason: string, id: string): string {
 
 /** Until when nothing is lost, if the store takes nothing until then. */
 function safety(
-  { safeUntil, backlogBytes, backlogLimitBytes }: SinkStatus,
+  { safeUntil, lagSeconds, backlogBytes, backlogLimitBytes }: SinkStatus,
   { now, source }: AboutWindows,
 ): CardLine[] {
   if (source.kind === 'core') {
@@ -149,6 +149,8 @@ function safety(
     return [line('nothing is lost', `until its memory is full: ${percent(share)} used`, 'warn')];
   }
   if (safeUntil === undefined) return [];
+  if (lagSeconds === null)
+    return [line('lag', 'not known, and so not how long the stream holds what it needs')];
   if (safeUntil === null)
     return [line('nothing is lost', 'as long as the stream holds it: it has no time limit')];
   const left = secondsBetween(now, safeUntil);

@@ -186,7 +186,8 @@ export interface SinkStatus {
   readonly catchUp: CatchUpProgress | null;
   /** Start of the first window that is not confirmed; null before there is any. */
   readonly next: string | null;
-  readonly lagSeconds: number;
+  /** Null if nobody knows: the checkpoint of a sink that is stopped cannot be read, as `lastFailure` says. */
+  readonly lagSeconds: number | null;
   /**
    * The most by which a window was confirmed later than it was closed (WINDOW + LATENESS after its start), or is still
    * owed: over the last 10 s to 20 s, or the last one or two windows if these are longer.

@@ -420,9 +420,14 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'gauge',
     name: 'fanout_sink_lag_seconds',
-    help: 'Time since the end of the last confirmed window.',
+    help: 'Time since the end of the last confirmed window; if the checkpoint cannot be read, since the sink was stopped.',
     labels: ['sink'],
-    of: perSink((sink) => sink.lagSeconds),
+    // It is at least that, and the alert on what the stream is about to delete must come.
+    of: ({ sinks, now }) =>
+      sinks.map(({ id, lagSeconds, lastFailure }) => {
+        const stoppedAt = lastFailure?.at ?? Date.parse(now);
+        return [{ sink: id }, lagSeconds ?? Math.max(0, Date.parse(now) - stoppedAt) / 1000] as const;
+      }),
   },
   {
     kind: 'gauge',

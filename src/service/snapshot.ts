@@ -282,8 +282,9 @@ function receiptsOf({ receipts }: LaneParts['lane'], failures: number): SinkRece
   return { state, failures, until: timeOf(until ?? undefined), lastFailure };
 }
 
-function lagSecondsOf({ next }: LaneParts['lane'], now: number): number {
-  return Number.isFinite(next) ? Math.max(0, now - next) / 1000 : 0;
+function lagSecondsOf({ confirmedTo }: LaneParts['lane'], now: number): number | null {
+  if (confirmedTo === undefined) return null;
+  return Number.isFinite(confirmedTo) ? Math.max(0, now - confirmedTo) / 1000 : 0;
 }
 
 /** How long the windows of a sink are now. */

@@ -23,7 +23,7 @@ export async function atHead(instances: Instances, timeoutMs: number, signal: Ab
     for (const { id, next, lagSeconds, catchingUp } of sinks) {
       healing.headAfterMs[id] ??= null;
       if (next === null) continue;
-      healing.worstLagSeconds = Math.max(healing.worstLagSeconds, lagSeconds);
+      healing.worstLagSeconds = Math.max(healing.worstLagSeconds, lagSeconds ?? 0);
       if (Date.parse(next) >= now && !catchingUp) {
         healing.headAfterMs[id] ??= Math.round(performance.now() - began);
       }

@@ -43,7 +43,7 @@ async function look({ status }: ServiceProgram): Promise<Look> {
   return {
     isLive: sinks.some(({ id, state }) => id === LATE && state === 'live'),
     next: Math.min(...others.map(({ next }) => (next === null ? 0 : Date.parse(next)))),
-    lag: Math.max(...others.map(({ lagSeconds }) => lagSeconds)),
+    lag: Math.max(...others.map(({ lagSeconds }) => lagSeconds ?? 0)),
   };
 }
 

@@ -44,7 +44,7 @@ async function look({ status, url }: ServiceProgram): Promise<Look> {
   return {
     at: Date.now(),
     rss: sample(metrics, 'process_resident_memory_bytes')!,
-    worstLag: Math.max(...others.map(({ lagSeconds }) => lagSeconds)),
+    worstLag: Math.max(...others.map(({ lagSeconds }) => lagSeconds ?? 0)),
     others: Math.min(...others.map(({ next }) => Date.parse(next!))),
     next: Date.parse(down.next!),
     catchingUp: down.catchingUp,

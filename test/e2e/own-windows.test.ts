@@ -179,7 +179,7 @@ test('another length is refused, for that sink alone, and says what to do', asyn
   service = await startServiceProgram(env(changed));
   const started = service;
   await eventually('control is on the bus', async () => (await started.status()).control.onBus);
-  const { sinks } = await service.status();
+  const { sinks, now } = await service.status();
   const failures = sinks.map(({ id, state, lastFailure }) => [id, state === 'stopped', lastFailure?.reason]);
   expect(failures).toEqual([
     ['fine', false, undefined],
@@ -216,7 +216,11 @@ test('another length is refused, for that sink alone, and says what to do', asyn
   expect(sorted(await rowsOf('long'))).toEqual(before);
   const list = startProgram(['checkpoint', 'list', '--sink', 'long', '--json'], env(changed));
   expect(await list.ended).toBe(0);
-  expect(JSON.parse(list.output.stdout).checkpoints[0]).toMatchObject({ windowMs: OWN_MS });
+  const [checkpoint] = JSON.parse(list.output.stdout).checkpoints;
+  expect(checkpoint).toMatchObject({ windowMs: OWN_MS });
+  // How far it is, whatever its START says.
+  const { lagSeconds } = sinks.find(({ id }) => id === 'long')!;
+  expect(lagSeconds).toBe((Date.parse(now) - Date.parse(checkpoint.next)) / 1000);
   const check = startProgram(['check'], env(changed));
   expect(await check.ended).toBe(1);
   expect(check.output.stdout).toMatch(/is of windows of 5 s, and by SINK_(LONG|FLUX)_WINDOW/);

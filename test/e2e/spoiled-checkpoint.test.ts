@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { KV, NatsConnection } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
@@ -57,7 +58,8 @@ function counted(id: string): number {
   }
 }
 
-async function stoppedAndHeld(): Promise<void> {
+/** `isKnown`: whether the service itself knows how far the sink is. */
+async function stoppedAndHeld(isKnown: boolean): Promise<void> {
   await eventually('the sink is stopped', async () => (await sink('ill')).state === 'stopped');
   const before = counted('ILL');
   await publish();
@@ -75,6 +77,17 @@ async function stoppedAndHeld(): Promise<void> {
   const metrics = await (await fetch(`${service.url}/metrics`)).text();
   expect(sample(metrics, 'fanout_sink_up{sink="ill"}')).toBe(0);
   expect(sample(metrics, 'fanout_sink_up{sink="well"}')).toBe(1);
+  const lag = isKnown ? expect.any(Number) : null;
+  expect(await sink('ill')).toMatchObject({
+    lagSeconds: lag,
+    safeUntil: isKnown ? expect.any(String) : null,
+  });
+  // If nobody knows, it is what is at least true: the alert on it must come.
+  expect(sample(metrics, 'fanout_sink_lag_seconds{sink="ill"}')).toBeGreaterThan(0);
+  const shown = startProgram(['compare', '--once', '--url', service.url], {});
+  await shown.ended;
+  expect(shown.output.stdout).toContain('ill is stopped. checkpoint: ');
+  expect(shown.output.stdout.includes('lag: not known')).toBe(!isKnown);
   expect(counted('ILL')).toBe(before);
   expect((await bucket.get(key))?.string()).toBe(GARBAGE);
   expect(service.output.stderr).toMatch(
@@ -87,7 +100,7 @@ test('while the service runs: once the key is deleted, the sink continues where 
   await service.untilConfirmed(Date.now() + 500);
   await bucket.put(key, GARBAGE);
   await publish();
-  await stoppedAndHeld();
+  await stoppedAndHeld(true);
   await bucket.delete(key);
   await eventually('the sink has caught up', async () => counted('ILL') === sent && (await sink('ill')).up);
 });
@@ -96,7 +109,7 @@ test('at the start: the service starts without the sink, and never overwrites th
   await service.stop();
   await bucket.put(key, GARBAGE);
   service = await startServiceProgram(env());
-  await stoppedAndHeld();
+  await stoppedAndHeld(false);
   await service.stop();
   expect((await bucket.get(key))?.string()).toBe(GARBAGE);
   service = await startServiceProgram(env());

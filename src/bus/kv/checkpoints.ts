@@ -241,6 +241,7 @@ class BucketStore implements SurveyedStore {
     throw new OtherWindows(
       `the checkpoint ${key} in the key-value bucket ${BUCKET} is of windows of ${had}, and by ${variable} the sink has windows of ${has}`,
       `Set ${variable} back${checkpoint.window === undefined ? ': leave it out' : ''}. Or add a sink with another id and another table. Or let this one begin anew: give it another table, or empty its table, and then remove the checkpoint with metrics-fanout checkpoint reset --sink ${sink} (while the service runs: metrics-fanout ctl checkpoint reset --sink ${sink}).`,
+      checkpoint.next,
     );
   }
 

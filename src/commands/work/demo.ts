@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { amount, counted } from '../../base/number-format.ts';
+import { amount, counted, NO_VALUE } from '../../base/number-format.ts';
 import { loadConfig } from '../../config/config.ts';
 import type { Status } from '../../observe/status.ts';
 import { type Program, startProgram } from '../../servers/fanout-program.ts';
@@ -182,7 +182,7 @@ class Demo {
       { text: sink.up ? 'up' : 'down', colour: sink.up ? 'green' : 'red' },
       String(sink.written),
       String(sink.backlogPoints),
-      sink.lagSeconds.toFixed(1),
+      sink.lagSeconds?.toFixed(1) ?? NO_VALUE,
     ]);
     const table = renderTable(['sink', 'state', 'points written', 'backlog', 'lag s'], rows);
     const text = `\n${head}\n\n${table}\n`;

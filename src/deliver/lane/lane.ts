@@ -136,6 +136,8 @@ export class Lane {
   #paused = false;
   /** Why the lane must not write, whoever resumes it. */
   #blocked: StoreFailure | undefined;
+  /** While it is blocked. */
+  #stored: Pick<Lane, 'confirmedTo'> | undefined;
   /** How many rewrites under way hold the checkpoint. */
   #holds = 0;
   #dropped = 0;
@@ -239,6 +241,11 @@ export class Lane {
   /** Start of the first window that is not confirmed. */
   get next(): number {
     return this.#queue.next;
+  }
+
+  /** All windows before this time are confirmed; undefined if nobody knows, for its checkpoint cannot be read. */
+  get confirmedTo(): number | undefined {
+    return this.#blocked === undefined ? this.next : this.#stored?.confirmedTo;
   }
 
   /** Start of the first window of the pipeline that it was not offered yet. */
@@ -381,9 +388,13 @@ export class Lane {
     this.#takeUp();
   }
 
-  /** As `pause`, until `unblock`, and independent of it. End any catch-up first. */
-  block(failure: StoreFailure): void {
+  /**
+   * As `pause`, until `unblock`, and independent of it. End any catch-up first. `stored`: what a lane that has not
+   * begun is known to have confirmed earlier.
+   */
+  block(failure: StoreFailure, stored: Pick<Lane, 'confirmedTo'> = { confirmedTo: this.next }): void {
     this.#blocked = failure;
+    this.#stored = stored;
     this.#leaveAlone();
   }
 
