@@ -1,6 +1,6 @@
 /** The answers of instances, as JSON and as text. */
 
-import { NO_VALUE } from '../base/number-format.ts';
+import { amount, NO_VALUE } from '../base/number-format.ts';
 import { printable, printableJson } from '../base/printable.ts';
 import type { Reply } from '../control/client.ts';
 import type { OperationName } from '../control/request.ts';
@@ -102,7 +102,7 @@ function statusTable(outcomes: readonly Outcome[], width: number | undefined): s
     'sink state',
     'lag s',
     'backlog',
-    'written',
+    'points written',
   ];
   const rows = outcomes.flatMap((outcome) => {
     const status = resultOf<Status>(outcome);
@@ -155,8 +155,11 @@ function instanceCells(
     : ready
       ? { text: 'ready', colour: 'green' }
       : { text: 'not ready', colour: 'red' };
-  return [printable(instance), slice, state, String(messages.received), String(source.pendingMessages)];
+  return [printable(instance), slice, state, amount(messages.received), amount(source.pendingMessages)];
 }
+
+/** Below each other, the points are in line. */
+const TENTHS = { minimumFractionDigits: 1, maximumFractionDigits: 1 };
 
 const CELL_COLOURS = { good: undefined, plain: undefined, warn: 'yellow', bad: 'red' } as const;
 
@@ -168,7 +171,13 @@ function sinkCells(sink: SinkStatus | undefined, status: Status): Cell[] {
   // Nobody has asked the stores since the instance left the bus.
   const shown: Cell =
     status.detached && !sink.paused ? sink.state : colour === undefined ? state : { text: state, colour };
-  return [id, shown, lagSeconds?.toFixed(1) ?? NO_VALUE, String(backlogPoints), String(written)];
+  return [
+    id,
+    shown,
+    lagSeconds?.toLocaleString('en', TENTHS) ?? NO_VALUE,
+    amount(backlogPoints),
+    amount(written),
+  ];
 }
 
 function settingsTable(outcome: Outcome, width: number | undefined): string {

@@ -216,17 +216,22 @@ const LASTING: readonly string[] = [
 /** With its text, it is a sentence. */
 const BEGINNINGS: readonly string[] = ['nothing is lost', 'windows are lost'];
 
-function sentenceOf({ what, text }: CardLine): string {
-  if (!BEGINNINGS.includes(what)) return `${what}: ${text}`;
-  return `${what.charAt(0).toUpperCase()}${what.slice(1)} ${text}`;
+/** `state`: of the sink. */
+function sentenceOf({ what, text }: CardLine, state: string): string {
+  if (what === 'since') return capitalized(`${state} since ${text}`);
+  return capitalized(BEGINNINGS.includes(what) ? `${what} ${text}` : `${what}: ${text}`);
 }
+
+const capitalized = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
 
 /** A sink that is not well, in one sentence after the other; empty for one that is. */
 export function troubleText(sink: SinkStatus, about: AboutWindows): string {
   const { id, state, tone, detail, lines } = sinkCard(sink, about);
   if (tone === 'good') return '';
   const rest = lines.filter(({ what }) => !LASTING.includes(what));
-  const all = [detail, ...rest.map(sentenceOf)].filter((text) => text !== '');
+  const all = [capitalized(detail), ...rest.map((each) => sentenceOf(each, state))].filter(
+    (text) => text !== '',
+  );
   return `${id} is ${state}. ${all.map((text) => (text.endsWith('.') ? text : `${text}.`)).join(' ')}`;
 }
 

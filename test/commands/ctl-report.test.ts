@@ -50,6 +50,26 @@ test('what a sink is after ctl pause and ctl resume is said in words', async () 
     );
 });
 
+test('ctl status is a table of numbers that can be read, and whole sentences about what is not well', async () => {
+  const failure = { at: 0, reason: 'connection', message: 'connect ECONNREFUSED 127.0.0.1:5432' } as const;
+  const sinks = [
+    sinkStatus({ id: 'well', written: 1_234_567, lagSeconds: 11.24 }),
+    sinkStatus({ id: 'down', up: false, lastFailure: failure, backlogPoints: 12_345, lagSeconds: 1215.3 }),
+    sinkStatus({ id: 'held', paused: true, lagSeconds: null }),
+    sinkStatus({ id: 'behind', catchUp: { windowsBehind: 1, windowsPerSecond: 3, secondsLeft: 40 } }),
+  ];
+  const text = await statusText({ sinks });
+  expect(text).toMatch(/ sink state +lag s +backlog +points written\n/);
+  expect(text).toMatch(/ well +healthy +11\.2 +0 +1,234,567\n/);
+  expect(text).toMatch(/ down +down +1,215\.3 +12,345 +0\n/);
+  expect(text).toMatch(/ held +paused +– /);
+  expect(text).toContain(
+    'one: down is down. Connection: connect ECONNREFUSED 127.0.0.1:5432. What to do: See ',
+  );
+  expect(text).toContain('one: held is paused. Nothing is written until somebody resumes it. What to do: ');
+  expect(text).toContain('one: behind is catching up. 1 window behind, about 40 s left. ');
+});
+
 test('ctl status says which sinks get only some names: they write less than others', async () => {
   const sinks = [sinkStatus({ written: 9 }), sinkStatus({ id: 'part', written: 1, names: ['b.*', 'a'] })];
   const shown = await statusText({ sinks });

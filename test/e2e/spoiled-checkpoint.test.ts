@@ -86,8 +86,8 @@ async function stoppedAndHeld(isKnown: boolean): Promise<void> {
   expect(sample(metrics, 'fanout_sink_lag_seconds{sink="ill"}')).toBeGreaterThan(0);
   const shown = startProgram(['compare', '--once', '--url', service.url], {});
   await shown.ended;
-  expect(shown.output.stdout).toContain('ill is stopped. checkpoint: ');
-  expect(shown.output.stdout.includes('lag: not known')).toBe(!isKnown);
+  expect(shown.output.stdout).toContain('ill is stopped. Checkpoint: ');
+  expect(shown.output.stdout.includes('Lag: not known')).toBe(!isKnown);
   expect(counted('ILL')).toBe(before);
   expect((await bucket.get(key))?.string()).toBe(GARBAGE);
   expect(service.output.stderr).toMatch(

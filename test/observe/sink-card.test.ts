@@ -121,7 +121,7 @@ test('ctl status and compare say the same in sentences', async () => {
   const status = await statusOf([sinkStatus({ id: 'a' }), sink]);
   const text = troubleText(sink, status);
   expect(text).toMatch(
-    /^pg is down\. connection: ECONNREFUSED\. since: .* next attempt: in 12 s\. Nothing is lost until [^:]*:\d\d UTC: the stream still holds 21 h\.$/,
+    /^pg is down\. Connection: ECONNREFUSED\. Down since 11:48:00 UTC, for 12 min\. What to do: See .* Next attempt: in 12 s\. Nothing is lost until [^:]*:\d\d UTC: the stream still holds 21 h\.$/,
   );
   expect(troubleText(status.sinks[0]!, status)).toBe('');
   const body = { instance: 'one', ok: true, result: status } as const;
