@@ -4,6 +4,7 @@
  * server dropped us as a slow consumer) are lost without a trace on the server.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { CoreConfig } from '../../config/core-settings.ts';
 import { newRawMessage } from '../../decode/raw-message.ts';
 import type { BusError } from '../bus-error.ts';
@@ -18,6 +19,8 @@ import { gapFields, newSourceStats, type Reader, type Source, type SourceStats }
  * How many messages a reader that asked for time is still given. The bus cannot be held back, so the rest is dropped.
  */
 const MAX_HELD_MESSAGES = 100_000;
+/** How soon to ask again whether the server has our subscriptions, if the connection was lost while we asked. */
+const SUBSCRIBED_POLL_MS = 200;
 
 export interface CoreOptions {
   /** Returns milliseconds since 1970 by a clock that is never set back: the stream time. */
@@ -59,7 +62,7 @@ class CoreSource implements Source {
 
   async run(reader: Reader, signal: AbortSignal): Promise<void> {
     if (signal.aborted) return;
-    this.stats.reading = true;
+    const over = new AbortController();
     const stops: (() => void)[] = [];
     const subscriptions: (() => Promise<void>)[] = [];
     try {
@@ -89,8 +92,10 @@ class CoreSource implements Source {
         for (const subject of this.#core.metricsSubjects) {
           subscriptions.push(this.#subscribe(subject, this.#receiver(reader, reject), onFlush, reject));
         }
+        void this.#untilSubscribed(over.signal);
       });
     } finally {
+      over.abort();
       this.stats.reading = false;
       for (const stop of stops) stop();
       await Promise.all(subscriptions.map((end) => end()));
@@ -111,6 +116,21 @@ class CoreSource implements Source {
       onFlush,
       onRefused: reject,
     });
+  }
+
+  /** What is published before the server has our subscriptions never comes: until then, nobody may take us for ready. */
+  async #untilSubscribed(over: AbortSignal): Promise<void> {
+    while (!over.aborted) {
+      try {
+        await this.#bus.flush(over);
+        // `run` may have ended in the same turn.
+        this.stats.reading = !over.aborted;
+        return;
+      } catch {
+        // The connection was lost. The client subscribes again with the next one.
+        await sleep(SUBSCRIBED_POLL_MS, undefined, { signal: over }).catch(() => {});
+      }
+    }
   }
 
   #receiver(reader: Reader, reject: (error: unknown) => void): Receive {

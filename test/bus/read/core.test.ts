@@ -13,6 +13,8 @@ import { busAt, memoryLog, numbers, publishNumbers, Recorder, settings, until } 
 
 /** By then, what was delivered to another client would have arrived. */
 const UNREAD_MS = 50;
+/** Longer than a message takes by another way. */
+const SLOW_MS = 500;
 
 let nats: NatsServer;
 let bus: Bus;
@@ -65,6 +67,21 @@ test('messages are handed over with their time of arrival; progress comes with a
   const { length } = reader.payloads;
   await publishNumbers(bus, 0, 10);
   expect(reader.payloads).toHaveLength(length);
+});
+
+test('it reads once the server has the subscription: nothing that is published then is lost', async () => {
+  const proxy = await FaultProxy.start(nats.port);
+  const slow = await busAt(`nats://127.0.0.1:${proxy.port}`);
+  proxy.delay(SLOW_MS);
+  const { reader, source, stop } = read(slow);
+  expect(source.stats.reading).toBe(false);
+  await until('it reads', () => source.stats.reading);
+  await publishNumbers(bus, 0, 10, 'metrics.a');
+  await until('all', () => reader.payloads.length === 10);
+  await stop();
+  expect(source.stats.reading).toBe(false);
+  await slow.close();
+  await proxy.stop();
 });
 
 test('the members of a queue group share the messages, and each message comes once', async () => {
