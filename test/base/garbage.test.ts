@@ -29,18 +29,21 @@ test('a thread that has settled gives back what it needed to start', { timeout: 
   expect(said).toEqual({ isCollected: true });
 });
 
-test('a thread of ours needs no context of V8 for that but its own', { timeout: TEST_LIMIT_MS }, async () => {
+test('collecting again and again takes one context of V8 more, not one each time', {
+  timeout: TEST_LIMIT_MS,
+}, async () => {
   const code = `
     import { parentPort } from 'node:worker_threads';
     import { getHeapStatistics } from 'node:v8';
     import { collectGarbage } from '${URL_OF_MODULE}';
     const garbage = new WeakRef({});
     await new Promise((resolve) => setTimeout(resolve));
-    collectGarbage();
+    for (let i = 0; i < 5; i++) collectGarbage();
     const isCollected = garbage.deref() === undefined;
     parentPort.postMessage({ isCollected, contexts: getHeapStatistics().number_of_native_contexts });`;
   const url = new URL(`data:text/javascript,${encodeURIComponent(code)}`);
   const worker = startThread(url, 'test', undefined, { young: 4, old: 64 });
-  const [said] = await once(worker, 'message');
-  expect(said).toEqual({ isCollected: true, contexts: 1 });
+  const [{ isCollected, contexts }] = await once(worker, 'message');
+  expect(isCollected).toBe(true);
+  expect(contexts).toBeLessThanOrEqual(2);
 });

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { setFlagsFromString } from 'node:v8';
+import { cachedDataVersionTag, setFlagsFromString } from 'node:v8';
 import { expect, test } from 'vitest';
 import { startThread } from '../../src/base/limited-thread.ts';
 
@@ -16,6 +16,13 @@ async function heapOf(young: number): Promise<number> {
     await thread.terminate();
   }
 }
+
+test('a thread starts with the code that Node.js has kept of its own modules', async () => {
+  // V8 takes it only where this is what it was. The first test of the file, as flags count from then on.
+  const before = cachedDataVersionTag();
+  await heapOf(6);
+  expect(cachedDataVersionTag()).toBe(before);
+});
 
 test('the limits of a thread count, also where the process was started with others for its main thread', async () => {
   setFlagsFromString('--max-semi-space-size=8');
