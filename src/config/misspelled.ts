@@ -1,10 +1,8 @@
 /** Environment variables that are most likely misspellings of ours. */
-import { edits, nearest } from '../base/edit-distance.ts';
+import { isOneEdit, nearest } from '../base/edit-distance.ts';
 
 /** Variables that an orchestrator sets for a service called `metrics` or `nats` (service links): not meant for us. */
 const SERVICE_LINK = /_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$/;
-
-const MAX_SLIPS = 1;
 
 /** Last words of names that other programs use for the same. */
 const SYNONYMS: readonly (readonly string[])[] = [
@@ -44,9 +42,11 @@ export function unknownVariables(
 ): string[] {
   const names = Object.keys(env).filter((name) => !known.includes(name) && !SERVICE_LINK.test(name));
   return names.sort().flatMap((name) => {
+    // Most names of an environment are far from all of ours, which is told much sooner than how far.
+    const isOurs = name.startsWith('METRICS_');
+    if (!isOurs && !known.some((each) => isOneEdit(name, each))) return [];
     const meant = nearest(name, known);
-    const isNear = meant !== undefined && edits(name, meant) <= MAX_SLIPS;
-    if (!isNear && !name.startsWith('METRICS_')) return [];
+    if (!isOurs && (meant === undefined || !isOneEdit(name, meant))) return [];
     return `${name} is not a setting${meant === undefined ? '' : `: did you mean ${meant}?`}`;
   });
 }
