@@ -5,6 +5,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Heartbeat } from '../base/heartbeat.ts';
 import { Audience } from './audience.ts';
+import { type BegunHttp, beginHttp } from './http-beginning.ts';
 import { AllowedHosts } from './http-hosts.ts';
 import { closeServer, listenPrivately, makeServer } from './http-listener.ts';
 import {
@@ -17,11 +18,10 @@ import {
   type ServiceRequest,
   textReply,
 } from './http-routes.ts';
-import { loadPage, type WebPage } from './page.ts';
+import type { WebPage } from './page.ts';
 import { SharedRendering } from './shared-rendering.ts';
 import type { Status } from './status.ts';
-import { WAIT_LIMITS, type WaitLimits } from './thread/messages.ts';
-import { ThreadedHttp } from './thread/threaded-http.ts';
+import type { WaitLimits } from './thread/messages.ts';
 
 export interface HttpOptions {
   readonly host: string;
@@ -72,24 +72,16 @@ export interface ServiceHttp {
   close(): Promise<void>;
 }
 
-/** Listens; rejects with a `ListenError`. */
-export async function serveHttp(options: HttpOptions): Promise<ServiceHttp> {
-  const { host, port, allowedHosts, heartbeat, events, control, replaced } = options;
+/** Listens, unless `begun` does so already; rejects with a `ListenError`. */
+export async function serveHttp(
+  options: HttpOptions,
+  begun: BegunHttp = beginHttp({ ...options, maxBodyBytes: options.control?.maxBodyBytes }),
+): Promise<ServiceHttp> {
+  const { events, replaced } = options;
   const answer = answersOf(options);
-  const page = loadPage();
-  heartbeat.beat();
-  const thread = await ThreadedHttp.start(
-    {
-      host,
-      port,
-      allowedHosts,
-      page,
-      maxBodyBytes: control?.maxBodyBytes,
-      waitLimits: options.waitLimits ?? WAIT_LIMITS,
-      heartbeat: heartbeat.memory,
-    },
-    { answer, subscribe: (send) => events.subscribe(send), replaced },
-  );
+  const { page } = begun;
+  begun.serve({ answer, subscribe: (send) => events.subscribe(send), replaced });
+  const thread = await begun.thread;
   const sockets: ReturnType<typeof makeServer>[] = [];
   return {
     port: thread.port,

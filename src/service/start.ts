@@ -5,7 +5,6 @@
 import { randomBytes } from 'node:crypto';
 import { systemClock } from '../base/clock.ts';
 import { shrinkWhenSettled } from '../base/garbage.ts';
-import { Heartbeat } from '../base/heartbeat.ts';
 import { type Log, Quiet } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import { localUrl } from '../config/local-url.ts';
@@ -15,6 +14,7 @@ import { answerRecent } from '../control/http-query.ts';
 import type { Engine } from '../deliver/engine.ts';
 import { RollbackLog } from '../deliver/rollback.ts';
 import { SharedThread } from '../deliver/thread/shared-thread.ts';
+import type { BegunHttp } from '../observe/http-beginning.ts';
 import { type HttpOptions, type ServiceHttp, serveHttp } from '../observe/http-server.ts';
 import { LoopLag } from '../observe/loop-lag.ts';
 import { Meters } from '../observe/meters.ts';
@@ -27,6 +27,7 @@ import { Folds } from '../recent/folds.ts';
 import { RecentQuestions } from '../recent/recent-questions.ts';
 import { RecentWindows } from '../recent/recent-windows.ts';
 import type { WindowRange } from '../sink/contract.ts';
+import { type BegunService, beginService } from './beginning.ts';
 import { Membership } from './membership.ts';
 import { type Parts, readingOf, snapshot, whyUnready } from './snapshot.ts';
 import { Totals } from './totals.ts';
@@ -43,7 +44,12 @@ export interface Service {
 }
 
 /** Runs until `stop` aborts; then stops pulling, gives the lanes STOP_TIMEOUT, and saves the checkpoints. */
-export async function startService(config: Config, log: Log, stop: AbortSignal): Promise<Service> {
+export async function startService(
+  config: Config,
+  log: Log,
+  stop: AbortSignal,
+  begun: BegunService = beginService(config),
+): Promise<Service> {
   const [clock, sinks] = [systemClock, config.sinks.map(({ id }) => id)];
   const scan = new WindowScan((range) => holdersOf(parts.engine, range));
   const { recent, questions, replyTo, folds } = recentOf(config);
@@ -68,7 +74,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     control: () => control?.status ?? { enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 },
   };
   const status = () => snapshot(parts, clock.now());
-  const [lag, heartbeat] = [new LoopLag(), new Heartbeat()];
+  const [lag, { heartbeat }] = [new LoopLag(), begun];
   const telemetry = new Telemetry(status, lag);
   const quiet = new Quiet(QUIET_MS);
   const watch = new Watch({
@@ -86,7 +92,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
   const membership = new Membership({ parts, log, telemetry, charts: watch, ...sharing(log) });
   if (config.core.controlEnabled)
     control = new ControlPlane(config, parts.instance, membership, questions, clock, log);
-  const http = await openHttp(config, log, {
+  const http = await openHttp(config, log, begun.http, {
     clock,
     heartbeat,
     unready: () => whyUnready(parts),
@@ -154,11 +160,16 @@ function recentOf({ core: { recentBytes, slice, metricsSource, pipeline } }: Con
 
 type HttpParts = Omit<HttpOptions, 'host' | 'port' | 'allowedHosts' | 'replaced'>;
 
-async function openHttp({ core, sinks }: Config, log: Log, parts: HttpParts): Promise<ServiceHttp> {
+async function openHttp(
+  { core, sinks }: Config,
+  log: Log,
+  begun: BegunHttp,
+  parts: HttpParts,
+): Promise<ServiceHttp> {
   const { httpHost: host, httpPort: port, httpAllowedHosts: allowedHosts } = core;
   const replaced = (reason: string) =>
     log.error({ reason }, 'the thread that answers over HTTP ended; another one takes its place');
-  const http = await serveHttp({ ...parts, host, port, allowedHosts, replaced });
+  const http = await serveHttp({ ...parts, host, port, allowedHosts, replaced }, begun);
   const dashboard = `${localUrl({ httpHost: host, httpPort: http.port })}/`;
   log.info({ host, port: http.port, dashboard, sinks: sinks.map(({ id }) => id) }, 'listening');
   if (!core.controlEnabled) return http;

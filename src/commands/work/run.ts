@@ -2,7 +2,7 @@ import { createLog, isForPeople, type Log } from '../../base/log.ts';
 import { LOG_FORMATS, type LogFormat } from '../../base/log-line.ts';
 import { endProcess } from '../../base/process-end.ts';
 import { type Config, loadConfig } from '../../config/config.ts';
-import { startService } from '../../service/start.ts';
+import { beginService } from '../../service/beginning.ts';
 import { failureOf } from '../terminal/failure.ts';
 import { AGAIN, stopSignal } from '../terminal/stop-signal.ts';
 
@@ -28,7 +28,9 @@ async function run(config: Config, log: Log): Promise<void> {
     const again = signal === 'SIGINT' ? `; ${AGAIN}` : '';
     log.info({ signal, deadlineMs: config.core.stopTimeout }, `stopping${again}`);
   });
-  const service = await startService(config, log, stop);
+  const begun = beginService(config);
+  const { startService } = await import('../../service/start.ts');
+  const service = await startService(config, log, stop, begun);
   await service.done;
   log.info({}, 'stopped');
 }
