@@ -118,7 +118,7 @@ class CoreSource implements Source {
     });
   }
 
-  /** What is published before the server has our subscriptions never comes: until then, nobody may take us for ready. */
+  /** What is published before the server has our subscriptions never comes: until then, we must not seem ready. */
   async #untilSubscribed(over: AbortSignal): Promise<void> {
     while (!over.aborted) {
       try {
