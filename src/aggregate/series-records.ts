@@ -1,19 +1,33 @@
 import { METRIC_TYPES, type Series } from './point.ts';
 import { TYPE_CODES } from './sample.ts';
 import { storedSeries } from './series.ts';
+import { patternOf, readValues, type TextPlace, writeValues } from './series-text.ts';
 
-/** Words (4 bytes) before a record's text: type, bytes of the name, bytes of the dimensions, size, and the id. */
-const HEADER_WORDS = 8;
-const TYPE = 0;
-const NAME_BYTES = 1;
-const DIMENSIONS_BYTES = 2;
-const SIZE = 3;
-const ID_BYTE = 16;
+/**
+ * Words (4 bytes) of a record, before its text: what it is, and the id. What it is: the type, the two bits below, and
+ * the bytes of the name and of the dimensions.
+ */
+const HEADER_WORDS = 5;
+const WHAT = 0;
+const ID_BYTE = 4;
 const ID_BYTES = 16;
+const TYPE_MASK = 3;
+/** Only the values of the text are here. A word follows that says which record has the rest. */
+const OF_OTHER = 1 << 2;
+/** Bytes of name and dimensions, and characters of both, are words of their own: too large, or not the same. */
+const WIDE = 1 << 3;
+const WIDE_WORDS = 3;
+const NAME_SHIFT = 4;
+const MAX_NAME_BYTES = (1 << 12) - 1;
+const DIMENSIONS_SHIFT = 16;
+const MAX_DIMENSIONS_BYTES = (1 << 16) - 1;
 
 /** A reference is the number of a chunk times this, plus the word within the chunk. */
 const CHUNK_BITS = 18;
 const CHUNK_WORDS = 1 << CHUNK_BITS;
+/** Of a record of which another one in the chunk has the rest: its words, and above them where the other one begins. */
+const WORDS_BITS = 32 - CHUNK_BITS;
+const MAX_WORDS = 1 << WORDS_BITS;
 const FIRST_CHUNK_WORDS = 1 << 12;
 /**
  * How much memory series may take as objects in a thread, with what a sink derives from them, in bytes. When they take
@@ -23,6 +37,14 @@ const MAX_OBJECTS_BYTES = 16 * 1024 * 1024;
 /** What an object takes: so much, and so much for each character. The text is in it as JSON, in pieces, and encoded. */
 const OBJECT_BYTES = 400;
 const OBJECT_BYTES_PER_CHARACTER = 8;
+
+/** Of how many patterns, about, the newest chunk knows a whole text. */
+const PATTERNS = 1 << 9;
+const SCRATCH_BYTES = 1 << 16;
+
+/** Where texts and values are put together. */
+const SCRATCH = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
+const VALUES = Buffer.allocUnsafeSlow(SCRATCH_BYTES);
 
 /** A chunk of which at least this share is in use is kept as it is. */
 const MIN_USED = 1 / 2;
@@ -61,6 +83,14 @@ export class SeriesObjects {
 /** By number of chunk: its memory, or undefined if nothing is left of it. */
 export type SharedMemory = readonly (SharedArrayBuffer | undefined)[];
 
+/** What is written of a record, with its text in `SCRATCH`. */
+interface Header {
+  readonly type: number;
+  readonly nameBytes: number;
+  readonly dimensionsBytes: number;
+  readonly size: number;
+}
+
 interface Chunk {
   readonly memory: SharedArrayBuffer;
   readonly words: Uint32Array;
@@ -72,7 +102,8 @@ interface Chunk {
 
 /**
  * Series as bytes in memory that all threads share, written once and never changed. A window names its series by
- * reference; an object is created only when a thread reads a point. A series takes its text plus 40 bytes.
+ * reference; an object is created only when a thread reads a point. A series takes its text plus 20 bytes, or the
+ * values of its dimensions plus 24 to 30 if a series in its chunk has the same name and the same keys.
  */
 export class SeriesRecords {
   /** Undefined: nothing is left of the chunk, and its number is free. */
@@ -88,6 +119,8 @@ export class SeriesRecords {
   #leaving = new Uint8Array();
   #retiredBytes = 0;
   readonly #objects: SeriesObjects;
+  /** By pattern: a record in the newest chunk that has a text with it, plus 1. */
+  readonly #patterns = new Uint32Array(PATTERNS);
   #series = new Map<SeriesRef, Series>();
   /** Not this: whoever has a part would keep all of it. */
   #origin: object = {};
@@ -149,27 +182,28 @@ export class SeriesRecords {
   add({ id, name, type, dimensionsJson }: Series): SeriesRef {
     const nameBytes = Buffer.byteLength(name);
     const dimensionsBytes = Buffer.byteLength(dimensionsJson);
-    const ref = this.#allocate(HEADER_WORDS + Math.ceil((nameBytes + dimensionsBytes) / 4));
-    const { words, text } = this.#chunkOf(ref);
-    const word = ref % CHUNK_WORDS;
-    words[word + TYPE] = TYPE_CODES[type];
-    words[word + NAME_BYTES] = nameBytes;
-    words[word + DIMENSIONS_BYTES] = dimensionsBytes;
-    words[word + SIZE] = name.length + dimensionsJson.length;
-    text.write(id, word * 4 + ID_BYTE, 'hex');
-    const start = (word + HEADER_WORDS) * 4;
-    text.write(name, start);
-    text.write(dimensionsJson, start + nameBytes);
+    const text = scratchOf(nameBytes + dimensionsBytes);
+    text.write(name, 0);
+    text.write(dimensionsJson, nameBytes);
+    const size = name.length + dimensionsJson.length;
+    const ref = this.#write({ type: TYPE_CODES[type], nameBytes, dimensionsBytes, size }, text);
+    this.#chunkOf(ref).text.write(id, (ref % CHUNK_WORDS) * 4 + ID_BYTE, 'hex');
     return ref;
   }
 
   /** Copies a record from other records. */
   addFrom(other: SeriesRecords, from: SeriesRef): SeriesRef {
-    const { words } = other.#chunkOf(from);
-    const first = from % CHUNK_WORDS;
-    const length = other.#wordsOf(from);
-    const ref = this.#allocate(length);
-    this.#chunkOf(ref).words.set(words.subarray(first, first + length), ref % CHUNK_WORDS);
+    const nameBytes = other.nameBytesOf(from);
+    const dimensionsBytes = other.dimensionsBytesOf(from);
+    const text = scratchOf(nameBytes + dimensionsBytes);
+    const { bytes, start, end } = other.#textOf(from, text);
+    if (bytes !== text) text.set(bytes.subarray(start, end));
+    const type = other.typeOf(from);
+    const ref = this.#write({ type, nameBytes, dimensionsBytes, size: other.sizeOf(from) }, text);
+    const id = (from % CHUNK_WORDS) * 4 + ID_BYTE;
+    other
+      .#chunkOf(from)
+      .text.copy(this.#chunkOf(ref).text, (ref % CHUNK_WORDS) * 4 + ID_BYTE, id, id + ID_BYTES);
     return ref;
   }
 
@@ -245,18 +279,36 @@ export class SeriesRecords {
 
   /** Returns the length in characters of its name and of its dimensions as JSON. */
   sizeOf(ref: SeriesRef): number {
-    return this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + SIZE]!;
+    const { words } = this.#chunkOf(ref);
+    const word = ref % CHUNK_WORDS;
+    const what = words[word + WHAT]!;
+    return (what & WIDE) !== 0
+      ? words[word + HEADER_WORDS + 2]!
+      : nameBytesIn(what) + dimensionsBytesIn(what);
   }
 
   /** Returns the length in bytes of its name and of its dimensions as JSON. */
   textBytesOf(ref: SeriesRef): number {
+    return this.nameBytesOf(ref) + this.dimensionsBytesOf(ref);
+  }
+
+  nameBytesOf(ref: SeriesRef): number {
     const { words } = this.#chunkOf(ref);
     const word = ref % CHUNK_WORDS;
-    return words[word + NAME_BYTES]! + words[word + DIMENSIONS_BYTES]!;
+    const what = words[word + WHAT]!;
+    return (what & WIDE) !== 0 ? words[word + HEADER_WORDS]! : nameBytesIn(what);
+  }
+
+  /** Returns the length in bytes of the dimensions as JSON. */
+  dimensionsBytesOf(ref: SeriesRef): number {
+    const { words } = this.#chunkOf(ref);
+    const word = ref % CHUNK_WORDS;
+    const what = words[word + WHAT]!;
+    return (what & WIDE) !== 0 ? words[word + HEADER_WORDS + 1]! : dimensionsBytesIn(what);
   }
 
   typeOf(ref: SeriesRef): number {
-    return this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + TYPE]!;
+    return this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + WHAT]! & TYPE_MASK;
   }
 
   idOf(ref: SeriesRef): string {
@@ -278,36 +330,103 @@ export class SeriesRecords {
 
   /** Returns the name without creating an object for the series. */
   nameOf(ref: SeriesRef): string {
-    const { words, text } = this.#chunkOf(ref);
-    const word = ref % CHUNK_WORDS;
-    const start = (word + HEADER_WORDS) * 4;
-    return text.toString('utf8', start, start + words[word + NAME_BYTES]!);
-  }
-
-  /** Returns the length in bytes of the dimensions as JSON. */
-  dimensionsBytesOf(ref: SeriesRef): number {
-    return this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + DIMENSIONS_BYTES]!;
+    const { text } = this.#chunkOf(ref);
+    // The other one has the same name.
+    const { start, nameBytes } = this.#placeOf(this.#isOfOther(ref) ? this.#otherOf(ref) : ref);
+    return text.toString('utf8', start, start + nameBytes);
   }
 
   /** Returns the dimensions as canonical JSON, likewise. */
   dimensionsJsonOf(ref: SeriesRef): string {
-    const { words, text } = this.#chunkOf(ref);
-    const word = ref % CHUNK_WORDS;
-    const start = (word + HEADER_WORDS) * 4 + words[word + NAME_BYTES]!;
-    return text.toString('utf8', start, start + words[word + DIMENSIONS_BYTES]!);
+    const { bytes, start, nameBytes, end } = this.#textOf(ref);
+    return bytes.toString('utf8', start + nameBytes, end);
   }
 
   #read(ref: SeriesRef): Series {
-    const { words, text } = this.#chunkOf(ref);
-    const word = ref % CHUNK_WORDS;
-    const nameStart = (word + HEADER_WORDS) * 4;
-    const nameEnd = nameStart + words[word + NAME_BYTES]!;
+    const { bytes, start, nameBytes, end } = this.#textOf(ref);
+    const nameEnd = start + nameBytes;
     return storedSeries(
       this.idOf(ref),
-      text.toString('utf8', nameStart, nameEnd),
-      METRIC_TYPES[words[word + TYPE]!]!,
-      text.toString('utf8', nameEnd, nameEnd + words[word + DIMENSIONS_BYTES]!),
+      bytes.toString('utf8', start, nameEnd),
+      METRIC_TYPES[this.typeOf(ref)]!,
+      bytes.toString('utf8', nameEnd, end),
     );
+  }
+
+  #isOfOther(ref: SeriesRef): boolean {
+    return (this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + WHAT]! & OF_OTHER) !== 0;
+  }
+
+  #otherOf(ref: SeriesRef): SeriesRef {
+    const header = this.#headerWordsOf(ref);
+    const other = this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + header - 1]! >>> WORDS_BITS;
+    return chunkNumber(ref) * CHUNK_WORDS + other;
+  }
+
+  #headerWordsOf(ref: SeriesRef): number {
+    const what = this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + WHAT]!;
+    return headerWords((what & WIDE) !== 0, (what & OF_OTHER) !== 0);
+  }
+
+  /** Returns where the text of a record is that has all of it. */
+  #placeOf(ref: SeriesRef): TextPlace & { readonly bytes: Buffer } {
+    const { text: bytes } = this.#chunkOf(ref);
+    const start = ((ref % CHUNK_WORDS) + this.#headerWordsOf(ref)) * 4;
+    const nameBytes = this.nameBytesOf(ref);
+    return { bytes, start, nameBytes, end: start + nameBytes + this.dimensionsBytesOf(ref) };
+  }
+
+  /** Returns where the text of a record is: in its chunk, or in memory that is used again for the next one. */
+  #textOf(ref: SeriesRef, scratch?: Buffer): TextPlace & { readonly bytes: Buffer } {
+    const place = this.#placeOf(ref);
+    if (!this.#isOfOther(ref)) return place;
+    const { nameBytes } = place;
+    const end = nameBytes + this.dimensionsBytesOf(ref);
+    const bytes = scratch ?? scratchOf(end);
+    readValues(place.bytes, place.start, this.#placeOf(this.#otherOf(ref)), bytes);
+    return { bytes, start: 0, nameBytes, end };
+  }
+
+  /** Writes a record without its id. `text`: all of it, from its beginning. */
+  #write(header: Header, text: Buffer): SeriesRef {
+    const { nameBytes, dimensionsBytes } = header;
+    const end = nameBytes + dimensionsBytes;
+    const place = { bytes: text, start: 0, nameBytes, end };
+    const isWide =
+      header.size !== end || nameBytes > MAX_NAME_BYTES || dimensionsBytes > MAX_DIMENSIONS_BYTES;
+    const wholeWords = headerWords(isWide, false) + Math.ceil(end / 4);
+    const pattern = patternOf(place);
+    const other = pattern < 0 ? 0 : this.#patterns[pattern % PATTERNS]!;
+    if (other !== 0) {
+      const written = writeValues(place, this.#placeOf(this.#newest * CHUNK_WORDS + other - 1), VALUES);
+      const words = headerWords(isWide, true) + Math.ceil(written / 4);
+      if (written >= 0 && words < Math.min(wholeWords, MAX_WORDS) && this.#fits(words)) {
+        const ref = this.#writeHeader(header, words, isWide, true);
+        const { words: all, text: bytes } = this.#chunkOf(ref);
+        const first = (ref % CHUNK_WORDS) + headerWords(isWide, true);
+        all[first - 1] = ((other - 1) << WORDS_BITS) | words;
+        bytes.set(VALUES.subarray(0, written), first * 4);
+        return ref;
+      }
+    }
+    const ref = this.#writeHeader(header, wholeWords, isWide, false);
+    const first = (ref % CHUNK_WORDS) + headerWords(isWide, false);
+    this.#chunkOf(ref).text.set(text.subarray(0, end), first * 4);
+    if (pattern >= 0) this.#patterns[pattern % PATTERNS] = (ref % CHUNK_WORDS) + 1;
+    return ref;
+  }
+
+  #writeHeader(header: Header, length: number, isWide: boolean, isOfOther: boolean): SeriesRef {
+    const { type, nameBytes, dimensionsBytes, size } = header;
+    const ref = this.#allocate(length);
+    const { words } = this.#chunkOf(ref);
+    const word = ref % CHUNK_WORDS;
+    const what = type | (isOfOther ? OF_OTHER : 0);
+    if (isWide) {
+      words[word + WHAT] = what | WIDE;
+      words.set([nameBytes, dimensionsBytes, size], word + HEADER_WORDS);
+    } else words[word + WHAT] = what | (nameBytes << NAME_SHIFT) | (dimensionsBytes << DIMENSIONS_SHIFT);
+    return ref;
   }
 
   #chunkOf(ref: SeriesRef): Chunk {
@@ -327,17 +446,26 @@ export class SeriesRecords {
   }
 
   #wordsOf(ref: SeriesRef): number {
-    return HEADER_WORDS + Math.ceil(this.textBytesOf(ref) / 4);
+    const header = this.#headerWordsOf(ref);
+    if (!this.#isOfOther(ref)) return header + Math.ceil(this.textBytesOf(ref) / 4);
+    return this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + header - 1]! & (MAX_WORDS - 1);
+  }
+
+  /** Whether so many words fit into the newest chunk. */
+  #fits(words: number): boolean {
+    const chunk = this.#chunks[this.#newest];
+    return chunk !== undefined && chunk.usedWords + words <= chunk.words.length;
   }
 
   /** Reserves words within one chunk. A record that is larger than a chunk gets a chunk of its own. */
   #allocate(words: number): SeriesRef {
-    let chunk = this.#chunks[this.#newest];
-    if (chunk === undefined || chunk.usedWords + words > chunk.words.length) {
-      chunk = this.#spareChunk(words) ?? this.#newChunk(words);
+    if (!this.#fits(words)) {
+      const chunk = this.#spareChunk(words) ?? this.#newChunk(words);
       this.#newest = this.#freeChunks.pop() ?? this.#chunks.length;
       this.#chunks[this.#newest] = chunk;
+      this.#patterns.fill(0);
     }
+    const chunk = this.#chunks[this.#newest]!;
     const ref = this.#newest * CHUNK_WORDS + chunk.usedWords;
     chunk.usedWords += words;
     this.#usedWords += words;
@@ -345,10 +473,10 @@ export class SeriesRecords {
   }
 }
 
-/** A record has at least so many words as its header, so each begins in another of these places. */
-const PLACE_BITS = Math.log2(HEADER_WORDS);
+/** A record has more words than this power of two, so each begins in another of these places. */
+const PLACE_BITS = Math.floor(Math.log2(HEADER_WORDS));
 
-/** Numbers by reference, of records with one `origin`; 0 where none was set. 128 KiB for each chunk. */
+/** Numbers by reference, of records with one `origin`; 0 where none was set. 256 KiB for each chunk. */
 export class RefNumbers {
   readonly #chunks: (Int32Array | undefined)[] = [];
 
@@ -370,4 +498,21 @@ function chunkNumber(ref: SeriesRef): number {
 
 function chunkOf(memory: SharedArrayBuffer): Chunk {
   return { memory, words: new Uint32Array(memory), text: Buffer.from(memory), usedWords: 0, isGiven: false };
+}
+
+function headerWords(isWide: boolean, isOfOther: boolean): number {
+  return HEADER_WORDS + (isWide ? WIDE_WORDS : 0) + (isOfOther ? 1 : 0);
+}
+
+function nameBytesIn(what: number): number {
+  return (what >>> NAME_SHIFT) & MAX_NAME_BYTES;
+}
+
+function dimensionsBytesIn(what: number): number {
+  return what >>> DIMENSIONS_SHIFT;
+}
+
+/** Returns memory for a text, until the next call. */
+function scratchOf(bytes: number): Buffer {
+  return bytes <= SCRATCH_BYTES ? SCRATCH : Buffer.allocUnsafe(bytes);
 }

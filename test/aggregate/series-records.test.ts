@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { makeSeries } from '../../src/aggregate/series.ts';
 import { RefNumbers, SeriesObjects, SeriesRecords } from '../../src/aggregate/series-records.ts';
+import { effort } from '../effort.ts';
 
 const text = fc.string({ unit: 'binary', minLength: 1, maxLength: 12 });
 const seriesArbitrary = fc
@@ -27,6 +28,65 @@ test('series are read back unchanged, also by another thread that shares the mem
       expect(movedRefs.map((ref) => moved.sizeOf(ref))).toEqual(sizes);
     }),
   );
+});
+
+const alike = fc
+  .record({
+    name: fc.constantFrom('a', 'é', 'b'.repeat(600)),
+    type: fc.constantFrom('counter', 'gauge'),
+    keys: fc.constantFrom([], ['x'], ['x', 'y'], ['"', '\\'], ['é', 'y']),
+    values: fc.array(fc.oneof(text, fc.constantFrom('"', '\\"', '\\', 'v'.repeat(127), 'v'.repeat(20_000))), {
+      minLength: 2,
+      maxLength: 2,
+    }),
+  })
+  .map(({ name, type, keys, values }) =>
+    makeSeries(
+      name,
+      type,
+      keys.map((key, i) => [key, values[i]!] as const),
+    ),
+  );
+
+test('series with the same name and keys are read back unchanged, wherever their records are copied to', () => {
+  fc.assert(
+    fc.property(fc.array(alike, { minLength: 2, maxLength: 40 }), (all) => {
+      const records = new SeriesRecords();
+      const refs = all.map((series) => records.add(series));
+      const copy = new SeriesRecords();
+      const copied = [...refs].reverse().map((ref) => copy.addFrom(records, ref));
+      copied.reverse();
+      for (const [from, places] of [
+        [records, refs],
+        [new SeriesRecords(records.memory), refs],
+        [copy, copied],
+      ] as const) {
+        expect(places.map((ref) => from.series(ref))).toEqual(all);
+        expect(places.map((ref) => from.idOf(ref))).toEqual(all.map(({ id }) => id));
+        expect(places.map((ref) => from.nameOf(ref))).toEqual(all.map(({ name }) => name));
+        const json = all.map(({ dimensionsJson }) => dimensionsJson);
+        expect(places.map((ref) => from.dimensionsJsonOf(ref))).toEqual(json);
+        const bytes = all.map(({ name, dimensionsJson }) => Buffer.byteLength(name + dimensionsJson));
+        expect(places.map((ref) => from.textBytesOf(ref))).toEqual(bytes);
+        const sizes = all.map(({ name, dimensionsJson }) => name.length + dimensionsJson.length);
+        expect(places.map((ref) => from.sizeOf(ref))).toEqual(sizes);
+      }
+    }),
+    { numRuns: effort(100) },
+  );
+});
+
+test('series with the same name and keys take their values and some 30 bytes', () => {
+  const records = new SeriesRecords();
+  const make = (i: number) =>
+    makeSeries('http.requests', 'counter', [
+      ['deployment.environment', 'prod'],
+      ['host', `h${i}`],
+      ['route', '/v1/accounts'],
+    ]);
+  for (let i = 0; i < 10_000; i++) records.add(make(i));
+  expect(make(9999).dimensionsJson.length).toBeGreaterThan(70);
+  expect(records.bytes / 10_000).toBeLessThan(56);
 });
 
 test('many series, some larger than a chunk: memory is added, and what is there stays', () => {
