@@ -38,6 +38,19 @@ export class SpellingHash {
     const at = 1 + (nameLength >>> 2);
     return finalized(hashBytes(name, view, spelling.dimensionsStart, dimensionsLength, key, at));
   }
+
+  /**
+   * Returns the same for a name at 0 with the dimensions right behind it. Written out: the hot loop has one kind of
+   * spelling, and a second one would make `of` slower, as a call from there to here would.
+   */
+  ofText(view: DataView, type: number, nameLength: number, dimensionsLength: number, origin: number): number {
+    const key = this.#key;
+    const lengths = (nameLength << 13) ^ dimensionsLength;
+    const shape = (type << 26) ^ lengths ^ Math.imul(origin, ORIGIN_FACTOR);
+    const name = hashBytes(shape, view, 0, nameLength, key, 0);
+    const at = 1 + (nameLength >>> 2);
+    return finalized(hashBytes(name, view, nameLength, dimensionsLength, key, at));
+  }
 }
 
 /**

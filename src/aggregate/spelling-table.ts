@@ -3,25 +3,41 @@ import type { Spelling } from './sample.ts';
 import type { SpellingHash } from './spelling-hash.ts';
 
 /** Longer spellings are parsed each time: keeping them would cost more memory than the series itself. */
-export const MAX_SPELLING_BYTES = 4096;
+export const MAX_SPELLING_BYTES = 4095;
 /** Bits that hold such a length. */
-const LENGTH_BITS = 13;
+const LENGTH_BITS = 12;
 const LENGTH_MASK = (1 << LENGTH_BITS) - 1;
 
-/**
- * Words (4 bytes) before the bytes of an entry: series, hash, one with the type and the lengths of both texts, and the
- * origin.
- */
-const HEADER_WORDS = 4;
+/** Words (4 bytes) of each entry: the series, and the type, the lengths of both texts and the two bits below. */
+const HEADER_WORDS = 2;
 const SERIES = 0;
-const HASH = 1;
-const SHAPE = 2;
-const ORIGIN = 3;
+const SHAPE = 1;
+/** A word follows with the origin. */
+const HAS_ORIGIN = 1 << 30;
+/** A word follows that says which bytes are those of a model, at the beginning and at the end. The sign. */
+const HAS_MODEL = 1 << 31;
+
+/**
+ * From so many entries on, those that are much like another one are kept as what differs. In a small table that would
+ * save little, and it is quicker to compare with one text than with two.
+ */
+const MODELS_FROM = 1 << 14;
+/** The most texts that others are kept beside. How many bytes are the same takes so many bits. */
+const MODELS = 1 << 10;
+const SAME_BITS = 11;
+const MAX_SAME = (1 << SAME_BITS) - 1;
+/** Less is not worth the word and the work. */
+const MIN_SAME = 12;
+/** Bytes of the dimensions that say, with the name, which other text it may be like. */
+const LIKE_BYTES = 6;
 
 const WORD_BYTES = 4;
-const CACHE_LINE_WORDS = 16;
+/** Where most entries end that have a model: on the next cache line, perhaps. */
+const USUAL_WORDS = 12;
 const INITIAL_SLOTS = 1 << 10;
 const INITIAL_WORDS = 1 << 14;
+/** A slot holds an entry in at least so many bits, and in those above some of its hash, which tell most others apart. */
+const MIN_ENTRY_BITS = 24;
 
 /**
  * The most memory that is reserved for entries, in bytes. The system gives it only as it is written to. If there are
@@ -37,12 +53,38 @@ export interface HashedSpelling extends Spelling {
 /** An entry's position in the table, or NO_ENTRY. */
 export type Entry = number;
 export const NO_ENTRY = 0;
+const FREE = 0;
 
-/** Where a table moves its entries from. */
-interface OldSlots {
-  readonly slots: Int32Array;
+/** Open addressing: entries, by a hash of what they are. At most half of the slots are taken. */
+interface Slots {
+  /** An entry, and the highest bits of its hash; 0 if the slot is free. */
+  readonly taken: Int32Array;
   readonly mask: number;
+  /** The bits that are of the hash. */
+  readonly tag: number;
   readonly hash: SpellingHash;
+}
+
+/** Text that is put together: a name, and dimensions right behind it. */
+const SCRATCH = new Uint8Array(MAX_SPELLING_BYTES + WORD_BYTES);
+const SCRATCH_VIEW = new DataView(SCRATCH.buffer);
+
+/**
+ * Texts that may become models. One does when the next one is like it. If none is, another one takes its place, so
+ * texts of which each is unlike all others use up no model.
+ */
+class Candidates {
+  /** Where its text begins and ends, in bytes. */
+  readonly starts = new Int32Array(MODELS);
+  readonly ends = new Int32Array(MODELS);
+  /** Which model it is; 0 for none yet. Then it stays. */
+  readonly models = new Int32Array(MODELS);
+
+  set(candidate: number, start: number, end: number): void {
+    if (this.models[candidate] !== 0) return;
+    this.starts[candidate] = start;
+    this.ends[candidate] = end;
+  }
 }
 
 /**
@@ -52,42 +94,41 @@ interface OldSlots {
  * twice as many while the table grows or takes another key.
  */
 export class Spellings {
-  #hash: SpellingHash;
-  /** Open addressing. A slot is a hash and an entry, which is NO_ENTRY if the slot is free. At most half are taken. */
-  #slots: Int32Array;
-  #mask: number;
+  #slots: Slots;
   #count = 0;
   /** While the table moves: where it moves from, and how far it has come. What has moved stays in there. */
-  #old: OldSlots | undefined;
+  #old: Slots | undefined;
   #moved = 0;
   /** The entries, each aligned to a word. Word 0 is unused, so that no entry is at NO_ENTRY. */
   #words: Int32Array;
   #bytes: Uint8Array;
   #view: DataView;
   #used = 1;
+  /** By number of a model: where its text begins and ends, in bytes. Number 0 is none. */
+  readonly #modelStarts = new Int32Array(MODELS);
+  readonly #modelEnds = new Int32Array(MODELS);
+  #models = 1;
+  readonly #candidates = new Candidates();
   /** Has no meaning. It uses what `prefetch` reads, so that the compiler does not drop the reads. */
   #touched = 0;
 
   /** `room`: how many entries find slots from the start; `reserve`: how many bytes, at most, they should take. */
   constructor(hash: SpellingHash, room = 0, reserve = 0) {
-    this.#hash = hash;
-    const slots = slotsFor(room, INITIAL_SLOTS);
-    this.#slots = new Int32Array(2 * slots);
-    this.#mask = slots - 1;
     this.#words = new Int32Array(
       Math.max(INITIAL_WORDS, Math.ceil(Math.min(reserve, MAX_RESERVED_BYTES) / 4)),
     );
     this.#bytes = new Uint8Array(this.#words.buffer);
     this.#view = new DataView(this.#words.buffer);
+    this.#slots = newSlots(slotsFor(room, INITIAL_SLOTS), this.#words.length, hash);
   }
 
   /** Gives the memory back now, not when V8 collects garbage. Nothing may use the table afterwards. */
   free(): void {
-    for (const { buffer } of [this.#words, this.#slots]) (buffer as ArrayBuffer).transfer(0);
+    for (const { buffer } of [this.#words, this.#slots.taken]) (buffer as ArrayBuffer).transfer(0);
   }
 
   get hash(): SpellingHash {
-    return this.#hash;
+    return this.#slots.hash;
   }
 
   get bytes(): number {
@@ -96,12 +137,12 @@ export class Spellings {
 
   /** Returns the hash for `find` and `prefetch`. It changes with the key; an old one finds nothing. */
   hashOf(spelling: Spelling): number {
-    return this.#hash.of(spelling);
+    return this.#slots.hash.of(spelling);
   }
 
   /** Sets the hashes of the first `count`. */
   hashAll(spellings: readonly HashedSpelling[], count: number): void {
-    const hash = this.#hash;
+    const { hash } = this.#slots;
     for (let i = 0; i < count; i++) {
       const spelling = spellings[i]!;
       spelling.hash = hash.of(spelling);
@@ -109,22 +150,21 @@ export class Spellings {
   }
 
   find(spelling: Spelling, hash = this.hashOf(spelling)): Entry {
-    const slots = this.#slots;
-    const mask = this.#mask;
-    for (let step = 0, slot = hash & mask; step < MAX_PROBES; step++, slot = (slot + 1) & mask) {
-      const entry = slots[2 * slot + 1]!;
-      if (entry === NO_ENTRY) break;
-      if (slots[2 * slot] === hash && this.#matches(entry, spelling)) return entry;
+    const { taken, mask, tag } = this.#slots;
+    for (let step = 0, at = hash & mask; step < MAX_PROBES; step++, at = (at + 1) & mask) {
+      const slot = taken[at]!;
+      if (slot === FREE) break;
+      if (((slot ^ hash) & tag) === 0 && this.#matches(slot & ~tag, spelling)) return slot & ~tag;
     }
     return this.#old === undefined ? NO_ENTRY : this.#findOld(this.#old, spelling);
   }
 
-  #findOld({ slots, mask, hash: keyed }: OldSlots, spelling: Spelling): Entry {
+  #findOld({ taken, mask, tag, hash: keyed }: Slots, spelling: Spelling): Entry {
     const hash = keyed.of(spelling);
-    for (let step = 0, slot = hash & mask; step < MAX_PROBES; step++, slot = (slot + 1) & mask) {
-      const entry = slots[2 * slot + 1]!;
-      if (entry === NO_ENTRY) return NO_ENTRY;
-      if (slots[2 * slot] === hash && this.#matches(entry, spelling)) return entry;
+    for (let step = 0, at = hash & mask; step < MAX_PROBES; step++, at = (at + 1) & mask) {
+      const slot = taken[at]!;
+      if (slot === FREE) return NO_ENTRY;
+      if (((slot ^ hash) & tag) === 0 && this.#matches(slot & ~tag, spelling)) return slot & ~tag;
     }
     return NO_ENTRY;
   }
@@ -132,10 +172,9 @@ export class Spellings {
   /** Returns how many slots `find` looks at. */
   stepsTo(spelling: Spelling): number {
     const found = this.find(spelling);
-    const steps = stepsIn(this.#slots, this.#mask, this.hashOf(spelling), found);
+    const steps = stepsIn(this.#slots, spelling, found);
     if (this.#old === undefined || steps.isFound) return steps.count;
-    const { slots, mask, hash } = this.#old;
-    return steps.count + stepsIn(slots, mask, hash.of(spelling), found).count;
+    return steps.count + stepsIn(this.#old, spelling, found).count;
   }
 
   /**
@@ -143,15 +182,13 @@ export class Spellings {
    * series of each to `series`, -1 for none. Does not say whether the spellings are in the table.
    */
   prefetch(spellings: readonly { readonly hash: number }[], count: number, series: Int32Array): void {
-    const slots = this.#slots;
+    const { taken, mask, tag } = this.#slots;
     const words = this.#words;
-    const mask = this.#mask;
-    for (let i = 0; i < count; i++) series[i] = slots[2 * (spellings[i]!.hash & mask) + 1]!;
+    for (let i = 0; i < count; i++) series[i] = taken[spellings[i]!.hash & mask]! & ~tag;
     let touched = 0;
     for (let i = 0; i < count; i++) {
       const entry = series[i]!;
-      // An entry takes two or three cache lines.
-      touched ^= words[entry + CACHE_LINE_WORDS]! ^ words[entry + 2 * CACHE_LINE_WORDS]!;
+      touched ^= words[entry + USUAL_WORDS - 1]!;
       series[i] = entry === NO_ENTRY ? -1 : words[entry + SERIES]!;
     }
     this.#touched ^= touched;
@@ -163,57 +200,68 @@ export class Spellings {
 
   /** Inserts a spelling, which must be new and at most `MAX_SPELLING_BYTES` long. */
   insert(spelling: Spelling, series: number): Entry {
-    const nameWords = wordsFor(spelling.nameLength);
-    const entry = this.#allocate(HEADER_WORDS + nameWords + wordsFor(spelling.dimensionsLength));
-    const hash = this.hashOf(spelling);
-    this.#words[entry + SERIES] = series;
-    this.#words[entry + HASH] = hash;
-    this.#words[entry + SHAPE] = shapeOf(spelling);
-    this.#words[entry + ORIGIN] = spelling.origin;
-    const { buffer, byteOffset } = spelling.view;
-    const name = new Uint8Array(buffer, byteOffset + spelling.nameStart, spelling.nameLength);
-    this.#bytes.set(name, (entry + HEADER_WORDS) * 4);
-    const dimensions = new Uint8Array(
-      buffer,
-      byteOffset + spelling.dimensionsStart,
-      spelling.dimensionsLength,
-    );
-    this.#bytes.set(dimensions, (entry + HEADER_WORDS + nameWords) * 4);
-    this.#link(entry, hash);
+    const { view, nameStart, nameLength, dimensionsStart, dimensionsLength } = spelling;
+    for (let i = 0; i < nameLength; i++) SCRATCH[i] = view.getUint8(nameStart + i);
+    for (let i = 0; i < dimensionsLength; i++) SCRATCH[nameLength + i] = view.getUint8(dimensionsStart + i);
+    const entry = this.#write(series, shapeOf(spelling), spelling.origin);
+    this.#link(entry, this.hashOf(spelling));
     return entry;
   }
 
   /** Copies an entry from another table. */
   insertFrom(other: Spellings, from: Entry): Entry {
-    const shape = other.#words[from + SHAPE]!;
-    const nameWords = wordsFor((shape >>> LENGTH_BITS) & LENGTH_MASK);
-    const length = HEADER_WORDS + nameWords + wordsFor(shape & LENGTH_MASK);
-    const entry = this.#allocate(length);
-    this.#words.set(other.#words.subarray(from, from + length), entry);
-    // Both tables usually have the same key. An entry of a table that takes another one may still have the old hash.
-    if (other.#hash !== this.#hash || other.#old !== undefined)
-      this.#words[entry + HASH] = this.#hash.of(this.#spellingAt(entry));
-    this.#link(entry, this.#words[entry + HASH]!);
+    other.#readText(from);
+    const shape = other.#words[from + SHAPE]! & ~HAS_MODEL;
+    const entry = this.#write(other.#words[from + SERIES]!, shape, other.#originOf(from));
+    this.#link(entry, this.#hashOfText(shape, other.#originOf(from)));
     return entry;
   }
 
   #matches(entry: Entry, spelling: Spelling): boolean {
     const words = this.#words;
-    const { view, nameLength, dimensionsLength } = spelling;
+    const { view, nameLength, dimensionsLength, origin } = spelling;
     if (nameLength + dimensionsLength > MAX_SPELLING_BYTES) return false;
-    if (words[entry + SHAPE] !== shapeOf(spelling) || words[entry + ORIGIN] !== spelling.origin) return false;
-    const name = entry + HEADER_WORDS;
-    const dimensions = name + wordsFor(nameLength);
+    const shape = words[entry + SHAPE]!;
+    if ((shape & ~HAS_MODEL) !== shapeOf(spelling)) return false;
+    let word = entry + HEADER_WORDS;
+    if (origin !== 0 && words[word++] !== origin) return false;
+    if ((shape & HAS_MODEL) !== 0) return this.#matchesWithModel(word, spelling);
+    const name = word * WORD_BYTES;
     return (
-      this.#sameBytes(dimensions, view, spelling.dimensionsStart, dimensionsLength) &&
+      this.#sameBytes(name + nameLength, view, spelling.dimensionsStart, dimensionsLength) &&
       this.#sameBytes(name, view, spelling.nameStart, nameLength)
     );
   }
 
-  /** Whether the text from a word on is the one from `start` on. The last four bytes may overlap those before. */
-  #sameBytes(word: number, view: DataView, start: number, length: number): boolean {
+  /** The name and the first bytes of the dimensions are those of the model, and so are the last ones. */
+  #matchesWithModel(word: number, spelling: Spelling): boolean {
+    const { view, nameStart, nameLength, dimensionsStart, dimensionsLength } = spelling;
+    const same = this.#words[word]!;
+    const model = same >>> (2 * SAME_BITS);
+    const first = ((same >>> SAME_BITS) & MAX_SAME) - nameLength;
+    const last = same & MAX_SAME;
+    const start = this.#modelStarts[model]!;
+    return (
+      this.#sameBytes(
+        (word + 1) * WORD_BYTES,
+        view,
+        dimensionsStart + first,
+        dimensionsLength - first - last,
+      ) &&
+      this.#sameBytes(
+        this.#modelEnds[model]! - last,
+        view,
+        dimensionsStart + dimensionsLength - last,
+        last,
+      ) &&
+      this.#sameBytes(start + nameLength, view, dimensionsStart, first) &&
+      this.#sameBytes(start, view, nameStart, nameLength)
+    );
+  }
+
+  /** Whether the text from a byte on is the one from `start` on. The last four bytes may overlap those before. */
+  #sameBytes(from: number, view: DataView, start: number, length: number): boolean {
     const kept = this.#view;
-    const from = word * WORD_BYTES;
     if (length < WORD_BYTES) {
       for (let i = 0; i < length; i++) if (kept.getUint8(from + i) !== view.getUint8(start + i)) return false;
       return true;
@@ -228,6 +276,49 @@ export class Spellings {
     }
     if (i < last && kept.getInt32(from + i, true) !== view.getInt32(start + i, true)) return false;
     return kept.getInt32(from + last, true) === view.getInt32(start + last, true);
+  }
+
+  /** Writes an entry, the text of which is in `SCRATCH`. */
+  #write(series: number, shape: number, origin: number): Entry {
+    const length = nameLengthOf(shape) + dimensionsLengthOf(shape);
+    const candidate = this.#count < MODELS_FROM ? -1 : candidateOf(shape);
+    const same = candidate < 0 ? 0 : this.#sameAs(candidate, shape);
+    const first = (same >>> SAME_BITS) & MAX_SAME;
+    const until = length - (same & MAX_SAME);
+    const text = HEADER_WORDS + (origin === 0 ? 0 : 1) + (same === 0 ? 0 : 1);
+    const entry = this.#allocate(text + wordsFor(until - first));
+    const words = this.#words;
+    words[entry + SERIES] = series;
+    words[entry + SHAPE] = same === 0 ? shape : shape | HAS_MODEL;
+    if (origin !== 0) words[entry + HEADER_WORDS] = origin;
+    if (same !== 0) words[entry + text - 1] = same;
+    const start = (entry + text) * WORD_BYTES;
+    for (let i = first; i < until; i++) this.#bytes[start + i - first] = SCRATCH[i]!;
+    if (same === 0 && candidate >= 0) this.#candidates.set(candidate, start, start + length);
+    return entry;
+  }
+
+  /** Returns how much the text in `SCRATCH` is like a model, as an entry says it; 0 if that is not worth it. */
+  #sameAs(candidate: number, shape: number): number {
+    const { starts, ends, models } = this.#candidates;
+    const bytes = this.#bytes;
+    const [start, end] = [starts[candidate]!, ends[candidate]!];
+    const length = nameLengthOf(shape) + dimensionsLengthOf(shape);
+    const most = Math.min(MAX_SAME, length, end - start);
+    let first = 0;
+    while (first < most && bytes[start + first] === SCRATCH[first]) first++;
+    if (first < nameLengthOf(shape)) return 0;
+    let last = 0;
+    while (first + last < most && bytes[end - 1 - last] === SCRATCH[length - 1 - last]) last++;
+    if (first + last < MIN_SAME) return 0;
+    if (models[candidate] === 0) {
+      if (this.#models === MODELS) return 0;
+      models[candidate] = this.#models;
+      this.#modelStarts[this.#models] = start;
+      this.#modelEnds[this.#models] = end;
+      this.#models += 1;
+    }
+    return (models[candidate]! << (2 * SAME_BITS)) | (first << SAME_BITS) | last;
   }
 
   #allocate(words: number): Entry {
@@ -247,71 +338,93 @@ export class Spellings {
   /** An entry that finds no place is forgotten: messages with its spelling are parsed each time. */
   #link(entry: Entry, hash: number): void {
     this.#count++;
-    const size = this.#mask + 1;
+    if (tagFor(this.#words.length) !== this.#slots.tag) this.#widen();
+    const size = this.#slots.mask + 1;
     const old = this.#old;
-    if (old !== undefined) this.#moveOn(old);
-    else if (2 * this.#count > size) this.#moveTo(2 * size);
-    if (place(this.#slots, this.#mask, entry, hash)) return;
+    if (old !== undefined) this.#moveOn(old, MOVED_SLOTS);
+    else if (2 * this.#count > size) this.#moveTo(2 * size, this.#slots.hash);
+    if (place(this.#slots, entry, hash)) return;
     if (old === undefined) this.#changeKey(entry);
   }
 
   /** By chance, in a table that is full, or because somebody found out the key: the entry finds no place under it. */
   #changeKey(added: Entry): void {
-    const size = this.#mask + 1;
-    this.#moveTo(size < MAX_SLOTS_PER_ENTRY * this.#count ? 2 * size : size);
-    this.#hash = this.#hash.rekeyed();
-    this.#placeByKey(added);
+    const size = this.#slots.mask + 1;
+    const hash = this.#slots.hash.rekeyed();
+    this.#moveTo(size < MAX_SLOTS_PER_ENTRY * this.#count ? 2 * size : size, hash);
+    this.#place(added);
   }
 
-  #moveTo(size: number): void {
-    this.#old = { slots: this.#slots, mask: this.#mask, hash: this.#hash };
-    this.#slots = new Int32Array(2 * size);
-    this.#mask = size - 1;
+  /** Entries take more bits from now on. Happens once, perhaps, in the life of a table that is very large. */
+  #widen(): void {
+    if (this.#old !== undefined) this.#moveOn(this.#old, this.#old.mask + 1);
+    this.#moveTo(this.#slots.mask + 1, this.#slots.hash);
+  }
+
+  #moveTo(size: number, hash: SpellingHash): void {
+    this.#old = this.#slots;
+    this.#slots = newSlots(size, this.#words.length, hash);
     this.#moved = 0;
   }
 
-  #moveOn({ slots, mask, hash }: OldSlots): void {
-    const end = Math.min(this.#moved + MOVED_SLOTS, mask + 1);
-    const isSameKey = hash === this.#hash;
-    for (let i = this.#moved; i < end; i++) {
-      const entry = slots[2 * i + 1]!;
-      if (entry === NO_ENTRY) continue;
-      if (isSameKey) place(this.#slots, this.#mask, entry, slots[2 * i]!);
-      else this.#placeByKey(entry);
-    }
+  #moveOn({ taken, mask, tag }: Slots, slots: number): void {
+    const end = Math.min(this.#moved + slots, mask + 1);
+    for (let i = this.#moved; i < end; i++) if (taken[i] !== FREE) this.#place(taken[i]! & ~tag);
     this.#moved = end;
-    if (end > mask) this.#old = undefined;
+    if (end <= mask) return;
+    this.#old = undefined;
+    (taken.buffer as ArrayBuffer).transfer(0);
   }
 
-  #placeByKey(entry: Entry): void {
-    const hash = this.#hash.of(this.#spellingAt(entry));
-    this.#words[entry + HASH] = hash;
-    place(this.#slots, this.#mask, entry, hash);
+  #place(entry: Entry): void {
+    this.#readText(entry);
+    place(this.#slots, entry, this.#hashOfText(this.#words[entry + SHAPE]!, this.#originOf(entry)));
   }
 
-  /** Returns the spelling that an entry holds. */
-  #spellingAt(entry: Entry): Spelling {
+  #originOf(entry: Entry): number {
+    return (this.#words[entry + SHAPE]! & HAS_ORIGIN) === 0 ? 0 : this.#words[entry + HEADER_WORDS]!;
+  }
+
+  /** Returns the hash of the text in `SCRATCH`. */
+  #hashOfText(shape: number, origin: number): number {
+    const type = (shape & ~HAS_ORIGIN & ~HAS_MODEL) >>> (2 * LENGTH_BITS);
+    const name = nameLengthOf(shape);
+    return this.#slots.hash.ofText(SCRATCH_VIEW, type, name, dimensionsLengthOf(shape), origin);
+  }
+
+  /** Puts the text of an entry into `SCRATCH`. */
+  #readText(entry: Entry): void {
+    const bytes = this.#bytes;
     const shape = this.#words[entry + SHAPE]!;
-    const nameLength = (shape >>> LENGTH_BITS) & LENGTH_MASK;
-    const nameStart = (entry + HEADER_WORDS) * 4;
-    return {
-      view: this.#view,
-      type: shape >>> (2 * LENGTH_BITS),
-      nameStart,
-      nameLength,
-      dimensionsStart: nameStart + 4 * wordsFor(nameLength),
-      dimensionsLength: shape & LENGTH_MASK,
-      origin: this.#words[entry + ORIGIN]!,
-    };
+    const length = nameLengthOf(shape) + dimensionsLengthOf(shape);
+    let word = entry + HEADER_WORDS + ((shape & HAS_ORIGIN) === 0 ? 0 : 1);
+    const same = (shape & HAS_MODEL) === 0 ? 0 : this.#words[word++]!;
+    const model = same >>> (2 * SAME_BITS);
+    const first = (same >>> SAME_BITS) & MAX_SAME;
+    const until = length - (same & MAX_SAME);
+    const start = this.#modelStarts[model]!;
+    for (let i = 0; i < first; i++) SCRATCH[i] = bytes[start + i]!;
+    const own = word * WORD_BYTES - first;
+    for (let i = first; i < until; i++) SCRATCH[i] = bytes[own + i]!;
+    const end = this.#modelEnds[model]! - length;
+    for (let i = until; i < length; i++) SCRATCH[i] = bytes[end + i]!;
   }
 }
 
+function newSlots(size: number, words: number, hash: SpellingHash): Slots {
+  return { taken: new Int32Array(size), mask: size - 1, tag: tagFor(words), hash };
+}
+
+/** Returns the bits of a slot that are of the hash, if entries are below this number of words. */
+function tagFor(words: number): number {
+  return -1 << Math.max(MIN_ENTRY_BITS, 32 - Math.clz32(words - 1));
+}
+
 /** Returns false if there is no free slot within `MAX_PROBES` steps. */
-function place(slots: Int32Array, mask: number, entry: Entry, hash: number): boolean {
-  for (let step = 0, slot = hash & mask; step < MAX_PROBES; step++, slot = (slot + 1) & mask) {
-    if (slots[2 * slot + 1] !== NO_ENTRY) continue;
-    slots[2 * slot] = hash;
-    slots[2 * slot + 1] = entry;
+function place({ taken, mask, tag }: Slots, entry: Entry, hash: number): boolean {
+  for (let step = 0, at = hash & mask; step < MAX_PROBES; step++, at = (at + 1) & mask) {
+    if (taken[at] !== FREE) continue;
+    taken[at] = (hash & tag) | entry;
     return true;
   }
   return false;
@@ -319,20 +432,38 @@ function place(slots: Int32Array, mask: number, entry: Entry, hash: number): boo
 
 /** Looks for an entry as `find` does. */
 function stepsIn(
-  slots: Int32Array,
-  mask: number,
-  hash: number,
+  { taken, mask, tag, hash }: Slots,
+  spelling: Spelling,
   entry: Entry,
 ): { count: number; isFound: boolean } {
+  const from = hash.of(spelling);
   for (let step = 0; step < MAX_PROBES; step++) {
-    const at = slots[2 * ((hash + step) & mask) + 1]!;
-    if (at === entry || at === NO_ENTRY) return { count: step + 1, isFound: at === entry };
+    const slot = taken[(from + step) & mask]!;
+    const isFound = slot !== FREE && (slot & ~tag) === entry;
+    if (isFound || slot === FREE) return { count: step + 1, isFound };
   }
   return { count: MAX_PROBES, isFound: false };
 }
 
-function shapeOf({ type, nameLength, dimensionsLength }: Spelling): number {
-  return (type << (2 * LENGTH_BITS)) | (nameLength << LENGTH_BITS) | dimensionsLength;
+/** Returns which candidate a text in `SCRATCH` is compared with: texts that begin alike have the same. */
+function candidateOf(shape: number): number {
+  const length = nameLengthOf(shape) + Math.min(LIKE_BYTES, dimensionsLengthOf(shape));
+  let hash = 0;
+  for (let i = 0; i < length; i++) hash = (Math.imul(hash, 31) + SCRATCH[i]!) | 0;
+  return (hash ^ (hash >>> 10) ^ (hash >>> 20)) & (MODELS - 1);
+}
+
+function shapeOf({ type, nameLength, dimensionsLength, origin }: Spelling): number {
+  const texts = (type << (2 * LENGTH_BITS)) | (nameLength << LENGTH_BITS) | dimensionsLength;
+  return origin === 0 ? texts : texts | HAS_ORIGIN;
+}
+
+function nameLengthOf(shape: number): number {
+  return (shape >>> LENGTH_BITS) & LENGTH_MASK;
+}
+
+function dimensionsLengthOf(shape: number): number {
+  return shape & LENGTH_MASK;
 }
 
 function wordsFor(bytes: number): number {

@@ -127,6 +127,67 @@ describe('spellings', () => {
     }
   });
 
+  test('that are much like another one take less memory, and are found in any table', () => {
+    const of = (i: number) =>
+      spelling('http.requests', `{"app":"app-${i % 20}","host":"h${i}","status":200}`, i % 2, i % 3);
+    const spellings = newSpellings();
+    for (let i = 0; i < 20_000; i++) spellings.insert(spelling(`other ${i}`, `{${i}}`), -2);
+    const before = spellings.bytes;
+    const entries = Array.from({ length: 20_000 }, (_, i) => spellings.insert(of(i), i));
+    expect((spellings.bytes - before) / 20_000).toBeLessThan(48);
+    const copy = newSpellings();
+    for (let i = 0; i < 20_000; i++) copy.insertFrom(spellings, entries[i]!);
+    for (let i = 0; i < 20_000; i++) {
+      expect(spellings.find(of(i))).toBe(entries[i]);
+      expect(copy.seriesOf(copy.find(of(i)))).toBe(i);
+    }
+    for (let i = 0; i < 20_000; i += 7) {
+      const { origin, type } = of(i);
+      expect(spellings.find({ ...of(i), origin: origin + 3 })).toBe(NO_ENTRY);
+      expect(spellings.find({ ...of(i), type: 1 - type })).toBe(NO_ENTRY);
+    }
+  });
+
+  test('that are much like another one, and have the same hash, are told apart by any one byte', () => {
+    const spellings = newSpellings(knownAtFirst());
+    const random = Buffer.alloc(24);
+    for (let i = 0; i < 20_000; i++) {
+      for (let at = 0; at < random.length; at++)
+        random[at] = Math.imul(i + 7, 2_654_435_761 + at * 977) >>> 11;
+      random.writeInt32LE(i, 20);
+      spellings.insert(spellingOf(Uint8Array.from(random)), i);
+    }
+    // Of zeros and one other byte, each word has a half that is 0.
+    const textOf = (...others: number[]) =>
+      Array.from({ length: 60 }, (_, at) => (others.includes(at) ? 'a' : '\0')).join('');
+    const split = (text: string) => spelling(text.slice(0, 8), text.slice(8));
+    spellings.insert(split(textOf()), 1);
+    const before = spellings.bytes;
+    spellings.insert(split(textOf(33)), 2);
+    expect(spellings.bytes - before).toBeLessThan(24);
+    let same = 0;
+    for (let at = 0; at < 60; at++) {
+      const other = split(textOf(...(at === 33 ? [34] : [33, at])));
+      same += Number(spellings.hashOf(other) === spellings.hashOf(split(textOf(33))));
+      expect(spellings.find(other)).toBe(NO_ENTRY);
+    }
+    expect(same).toBeGreaterThan(50);
+    expect(spellings.seriesOf(spellings.find(split(textOf(33))))).toBe(2);
+  });
+
+  test('are found when they take more than 64 MB, from where on a slot holds less of the hash', () => {
+    const spellings = newSpellings();
+    const of = (i: number) => spelling('a', `{${`${i}`.padStart(8)}${' '.repeat(3990)}}`);
+    for (let i = 0; i < 17_000; i++) spellings.insert(of(i), i);
+    // What is like another one takes little.
+    expect(spellings.bytes).toBeLessThan(2 ** 26);
+    const long = (i: number) => spelling(`${i}`.repeat(4000).slice(0, 4000), '{}');
+    for (let i = 0; i < 600; i++) spellings.insert(long(1000 + i), 20_000 + i);
+    expect(spellings.bytes).toBeGreaterThan(2 ** 26);
+    for (let i = 0; i < 17_000; i += 11) expect(spellings.seriesOf(spellings.find(of(i)))).toBe(i);
+    for (let i = 0; i < 600; i++) expect(spellings.seriesOf(spellings.find(long(1000 + i)))).toBe(20_000 + i);
+  });
+
   test('2,000 with the same hash value cost no more than others: the key changes', () => {
     const spellings = newSpellings(knownAtFirst());
     const all = Array.from({ length: 2000 }, (_, i) => colliding(i));
