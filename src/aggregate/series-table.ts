@@ -19,8 +19,8 @@ import { seriesCost } from './window-budget.ts';
 /** Memory per series to keep, if no other is named: enough for several spellings of typical length. */
 const BYTES_PER_SERIES = 512;
 
-/** What a series number takes in the tables, beside record and spellings: some 40 to 70 bytes. */
-const NUMBER_BYTES = 56;
+/** What a series number takes in the tables, beside record and spellings: some 24 to 56 bytes. */
+const NUMBER_BYTES = 40;
 
 /**
  * Room for new series after a sweep, as a share of what is in use, and of what the table may keep: a full table must
@@ -97,8 +97,11 @@ export class SeriesTable {
   #free: number[] = [];
   #size = 0;
   #index: SeriesIndex;
-  /** By series number: its overflow series plus 1, once asked for; else 0. An overflow series has itself. */
-  #overflow = new Uint32Array(INITIAL_NUMBERS);
+  /**
+   * By series number: its overflow series plus 1, once asked for; else 0. An overflow series has itself. Only as long
+   * as it had to be: most tables fold nothing.
+   */
+  #overflow = new Uint32Array();
   /** By type: the series that takes the rest; undefined until it is needed. */
   #overflowOfAll: (number | undefined)[] = [];
   readonly #origins = new Map<string, number>();
@@ -236,12 +239,12 @@ export class SeriesTable {
   /** Returns the series into which series of the same name and type are folded when they are over the limit. */
   overflowOf(series: number): number {
     if (this.#sweep?.fates[series] === KEPT) this.#move(series, this.#sweep);
-    const known = this.#overflow[series]!;
+    const known = series < this.#overflow.length ? this.#overflow[series]! : 0;
     if (known !== 0) return known - 1;
     const ref = this.#refs[series]!;
     const identity = identify(this.#records.nameOf(ref), OVERFLOW_DIMENSIONS);
     const overflow = this.#intern(this.#records.typeOf(ref), identity);
-    this.#overflow[series] = overflow + 1;
+    this.#setOverflow(series, overflow + 1);
     return overflow;
   }
 
@@ -252,7 +255,15 @@ export class SeriesTable {
   }
 
   isOverflow(series: number): boolean {
-    return this.#overflow[series] === series + 1;
+    return series < this.#overflow.length && this.#overflow[series] === series + 1;
+  }
+
+  #setOverflow(series: number, overflow: number): void {
+    if (series >= this.#overflow.length) {
+      if (overflow === 0) return;
+      this.#overflow = longer(this.#overflow, new Uint32Array(this.#refs.length));
+    }
+    this.#overflow[series] = overflow;
   }
 
   #intern(type: number, identity: Identity): number {
@@ -264,7 +275,7 @@ export class SeriesTable {
     if (series >= this.#refs.length) this.#growNumbers();
     this.#refs[series] = this.#records.add(made);
     this.#spelled[series] = NO_ENTRY;
-    this.#overflow[series] = isOverflow(identity) ? series + 1 : 0;
+    this.#setOverflow(series, isOverflow(identity) ? series + 1 : 0);
     this.#index.add(series, this.#refs, this.#records);
     return series;
   }
@@ -273,7 +284,6 @@ export class SeriesTable {
     const size = 2 * this.#refs.length;
     this.#refs = longer(this.#refs, new Uint32Array(size));
     this.#spelled = longer(this.#spelled, new Int32Array(size));
-    this.#overflow = longer(this.#overflow, new Uint32Array(size));
   }
 
   /** Begins to forget the series that no holder marks, and all but one spelling of each other series. */
@@ -340,7 +350,7 @@ export class SeriesTable {
     fates[series] = KEPT_AND_MOVED;
     this.#refs[series] = this.#records.moved(this.#refs[series]!);
     // A series may be kept while its overflow series is forgotten.
-    if (!this.isOverflow(series)) this.#overflow[series] = 0;
+    if (!this.isOverflow(series)) this.#setOverflow(series, 0);
     const entry: Entry = this.#spelled[series]!;
     if (entry !== NO_ENTRY) this.#spelled[series] = this.#spellings.insertFrom(spellings, entry);
     this.#index.add(series, this.#refs, this.#records);

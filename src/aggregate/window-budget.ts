@@ -1,10 +1,11 @@
 /**
  * What a series costs in a window without its text, by type: its row, its share of the tables, and the first bins of a
- * timer's sketch. In bytes. It is about what they take (a timer takes some 450), so that a budget is about memory.
+ * timer's sketch. In bytes. It is more than they take by now. But which series fit is agreed among instances, and
+ * computed again in replays, so it stays.
  */
 const SERIES_BYTES = [200, 232, 800] as const;
 
-/** The text is kept twice: in the record, and as messages spell it. */
+/** The text is kept twice, in the record and as messages spell it: both times in part, if others are like it. */
 const TEXT_COPIES = 2;
 
 /** Overflow series may cost this share of the budget in addition. */

@@ -50,9 +50,8 @@ export class OpenWindow {
   #used = 1;
   /** By series number: its row. */
   #rowOf: Int32Array;
-  /** By point, in order of first appearance: the number of its series, and its row. */
+  /** By point, in order of first appearance: the number of its series. */
   #numbers: Int32Array;
-  #rows: Int32Array;
   #size = 0;
   /** Has no meaning. It uses what `prefetch` reads, so that the compiler does not drop the reads. */
   #touched = 0;
@@ -81,7 +80,6 @@ export class OpenWindow {
     this.#values = sharedValues(sizes.values);
     this.#rowOf = new Int32Array(sizes.numbers);
     this.#numbers = new Int32Array(sizes.points);
-    this.#rows = new Int32Array(sizes.points);
   }
 
   get sizes(): WindowSizes {
@@ -121,12 +119,8 @@ export class OpenWindow {
       this.#rowOf = grown(this.#rowOf, number + 1);
     }
     this.#rowOf[number] = row;
-    if (this.#size === this.#numbers.length) {
-      this.#numbers = grown(this.#numbers, this.#size + 1);
-      this.#rows = grown(this.#rows, this.#size + 1);
-    }
+    if (this.#size === this.#numbers.length) this.#numbers = grown(this.#numbers, this.#size + 1);
     this.#numbers[this.#size] = number;
-    this.#rows[this.#size] = row;
     this.#size += 1;
     if (type !== COUNTER) {
       this.#values[row + MIN] = Number.POSITIVE_INFINITY;
@@ -172,9 +166,11 @@ export class OpenWindow {
     }
     const size = this.#size;
     const rows = new Uint32Array(shared(size, Uint32Array.BYTES_PER_ELEMENT));
-    rows.set(this.#rows.subarray(0, size));
     const refs = new Uint32Array(shared(size, Uint32Array.BYTES_PER_ELEMENT));
-    for (let i = 0; i < size; i++) refs[i] = table.recordOf(this.#numbers[i]!);
+    for (let i = 0; i < size; i++) {
+      rows[i] = this.#rowOf[this.#numbers[i]!]!;
+      refs[i] = table.recordOf(this.#numbers[i]!);
+    }
     const columns = {
       start: this.start,
       windowMs: this.end - this.start,
