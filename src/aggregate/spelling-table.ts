@@ -36,7 +36,7 @@ const WORD_BYTES = 4;
 const USUAL_WORDS = 12;
 const INITIAL_SLOTS = 1 << 10;
 const INITIAL_WORDS = 1 << 14;
-/** A slot holds an entry in at least so many bits, and in those above some of its hash, which tell most others apart. */
+/** A slot holds an entry in at least so many bits, and in those above some of its hash: that tells most apart. */
 const MIN_ENTRY_BITS = 24;
 
 /**
