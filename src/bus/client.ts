@@ -8,7 +8,7 @@ import { lookup } from 'node:dns/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ConnectionOptions, NatsConnection } from 'nats';
 import { NatsConnectionImpl, setTransportFactory } from 'nats/lib/nats-base-client/internal_mod.js';
-import { NodeTransport } from 'nats/lib/src/node_transport.js';
+import { DirectTransport } from './transport.ts';
 
 /** How long looking up a name may take. The system's own limits may be longer, if DNS does not answer. */
 const LOOKUP_TIMEOUT_MS = 5_000;
@@ -24,7 +24,7 @@ export function connectClient(
   resolve: Resolve = systemAddresses,
 ): Promise<NatsConnection> {
   setTransportFactory({
-    factory: () => new NodeTransport(),
+    factory: () => new DirectTransport(),
     dnsResolveFn: async (name) => [...(await Promise.race([resolve(name), tooLate(name)]))],
   });
   return NatsConnectionImpl.connect(options);

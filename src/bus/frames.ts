@@ -3,10 +3,11 @@
  * Everything else stays with the client: sign-in, TLS, reconnects, JetStream's API, messages with headers, other
  * subscriptions.
  *
- * The client hands each chunk from the socket to its parser. Ours sits in front of that parser: it follows the frames
- * of the protocol (docs.nats.io, "Client Protocol"), gives those of hot subscriptions to their sinks, and passes
- * everything else, in order and byte for byte, to the client's parser. A subscription that is not hot, or no longer
- * hot, gets its messages through its plain callback, which must do the same work.
+ * The client hands each chunk from the socket to its parser, by way of a queue; without TLS, `DirectTransport` hands
+ * them over itself. Ours sits in front of that parser: it follows the frames of the protocol (docs.nats.io, "Client
+ * Protocol"), gives those of hot subscriptions to their sinks, and passes everything else, in order and byte for byte,
+ * to the client's parser. A subscription that is not hot, or no longer hot, gets its messages through its plain
+ * callback, which must do the same work.
  *
  *     MSG <subject> <sid> [reply] <size>\r\n<payload>\r\n
  *     HMSG <subject> <sid> [reply] <header size> <size>\r\n<headers and payload>\r\n
@@ -16,6 +17,7 @@
 
 import type { NatsConnection } from 'nats';
 import { BusError } from './bus-error.ts';
+import type { DirectTransport } from './transport.ts';
 
 export const TESTED_VERSIONS: readonly string[] = ['2.29.3'];
 
@@ -62,7 +64,8 @@ interface ClientParser {
 interface ClientProtocol {
   /** Replaced at every connection to a server. */
   parser: ClientParser;
-  readonly transport: { readonly version: string };
+  /** Replaced too. `receive`: of a `DirectTransport`. */
+  readonly transport: { readonly version: string; receive?: DirectTransport['receive'] };
 }
 
 export class Frames {
@@ -78,13 +81,25 @@ export class Frames {
         'Install that version of the package, or set METRICS_RECEIVE=plain.',
       );
     }
-    let parser: ClientParser = new FrameParser(protocol.parser, this.#sinks);
+    let parser = this.#parserOf(protocol, protocol.parser);
     Object.defineProperty(protocol, 'parser', {
       get: () => parser,
       set: (fresh: ClientParser) => {
-        parser = new FrameParser(fresh, this.#sinks);
+        parser = this.#parserOf(protocol, fresh);
       },
     });
+  }
+
+  /** What a server says first comes through the client's queue, and from then on nothing does. */
+  #parserOf(protocol: ClientProtocol, client: ClientParser): ClientParser {
+    const parser = new FrameParser(client, this.#sinks);
+    const receive = (buffer: Uint8Array, length: number) => parser.parseShared(buffer, length);
+    return {
+      parse(chunk) {
+        parser.parse(chunk);
+        protocol.transport.receive = receive;
+      },
+    };
   }
 
   /**
@@ -123,6 +138,8 @@ export class FrameParser implements ClientParser {
   readonly #takers = new Set<FrameSink>();
   #lastTaker: FrameSink | undefined;
   #isGivenAway = false;
+  /** The chunk is used again, for other bytes. */
+  #isShared = false;
 
   constructor(client: ClientParser, sinks: ReadonlyMap<number, FrameSink>) {
     this.#client = client;
@@ -131,13 +148,37 @@ export class FrameParser implements ClientParser {
 
   parse(chunk: Uint8Array): void {
     this.#isGivenAway = false;
-    this.#take(chunk);
+    this.#take(chunk, chunk.length);
     const isOurs = !this.#isGivenAway && chunk.byteLength === chunk.buffer.byteLength;
     if (isOurs) this.#release(chunk, this.#completed);
     else if (this.#completed.length > 0) this.#release(this.#completed);
     this.#completed = NOTHING;
     this.#takers.clear();
     this.#lastTaker = undefined;
+  }
+
+  /**
+   * The same of the first bytes of a buffer, which are good only until the call returns. It is best the same buffer
+   * each time: whenever a message refers to a new one, the garbage collector has to note that.
+   */
+  parseShared(buffer: Uint8Array, length: number): void {
+    if (!this.#isFlushed()) {
+      this.parse(new Uint8Array(buffer.subarray(0, length)));
+      return;
+    }
+    this.#isShared = true;
+    this.#take(buffer, length);
+    this.#isShared = false;
+    this.#release(this.#completed);
+    this.#completed = NOTHING;
+    this.#takers.clear();
+    this.#lastTaker = undefined;
+  }
+
+  /** Whether no sink needs its bytes for longer. */
+  #isFlushed(): boolean {
+    for (const { flush } of this.#sinks.values()) if (flush === undefined) return false;
+    return true;
   }
 
   /**
@@ -151,25 +192,26 @@ export class FrameParser implements ClientParser {
     for (const { buffer, length } of buffers) if (length > 0) (buffer as ArrayBuffer).transfer(0);
   }
 
-  #take(chunk: Uint8Array): void {
-    const start = this.#goOn(chunk);
+  /** `length`: how many bytes of the chunk there are. */
+  #take(chunk: Uint8Array, length: number): void {
+    const start = this.#goOn(chunk, length);
     let i = start;
     /** The client's bytes from here on have not been passed to it yet. */
     let own = start;
-    while (i < chunk.length) {
+    while (i < length) {
       const first = chunk[i]!;
       if (first !== LETTER_M && first !== LETTER_H) {
-        const lineEnd = chunk.indexOf(LF, i);
+        const lineEnd = lineEndOf(chunk, i, length);
         this.#isInLine = lineEnd < 0;
-        i = lineEnd < 0 ? chunk.length : lineEnd + 1;
+        i = lineEnd < 0 ? length : lineEnd + 1;
         continue;
       }
-      const payload = this.#readLine(chunk, i, chunk.length);
+      const payload = this.#readLine(chunk, i, length);
       if (payload < 0) {
         this.#isLost = payload === STRANGE;
         if (this.#isLost) break;
         this.#pass(chunk, own, i);
-        this.#line = new Uint8Array(chunk.subarray(i));
+        this.#line = new Uint8Array(chunk.subarray(i, length));
         return;
       }
       const end = payload + this.#size + CRLF_LENGTH;
@@ -178,42 +220,42 @@ export class FrameParser implements ClientParser {
         own = i;
         // The bytes just passed may have included a message of the same consumer, so its reply subject was read last;
         // or they may have ended the sink.
-        this.#readLine(chunk, i, chunk.length);
+        this.#readLine(chunk, i, length);
       }
       if (this.#sink === undefined) {
-        this.#passing = Math.max(0, end - chunk.length);
+        this.#passing = Math.max(0, end - length);
         i = end;
         continue;
       }
-      if (end > chunk.length) {
-        this.#begin(chunk.subarray(i), payload - i, i);
+      if (end > length) {
+        this.#begin(chunk.subarray(i, length), payload - i, i);
         return;
       }
       this.#hand(this.#sink, chunk, payload, payload + this.#size);
       i = end;
       own = end;
     }
-    this.#pass(chunk, own, chunk.length);
+    this.#pass(chunk, own, length);
   }
 
   /** Finishes what an earlier chunk began. Returns the position of the first frame that begins in this chunk. */
-  #goOn(chunk: Uint8Array): number {
-    if (this.#isLost) return this.#pass(chunk, 0, chunk.length);
-    if (this.#line.length > 0) return this.#goOnLine(chunk);
-    if (this.#frame.length > 0) return this.#fill(chunk, 0);
+  #goOn(chunk: Uint8Array, length: number): number {
+    if (this.#isLost) return this.#pass(chunk, 0, length);
+    if (this.#line.length > 0) return this.#goOnLine(chunk, length);
+    if (this.#frame.length > 0) return this.#fill(chunk, 0, length);
     if (this.#isInLine) {
-      const end = chunk.indexOf(LF);
+      const end = lineEndOf(chunk, 0, length);
       this.#isInLine = end < 0;
-      return this.#pass(chunk, 0, end < 0 ? chunk.length : end + 1);
+      return this.#pass(chunk, 0, end < 0 ? length : end + 1);
     }
-    const end = Math.min(chunk.length, this.#passing);
+    const end = Math.min(length, this.#passing);
     this.#passing -= end;
     return this.#pass(chunk, 0, end);
   }
 
-  #goOnLine(chunk: Uint8Array): number {
-    const lineEnd = chunk.indexOf(LF);
-    const end = lineEnd < 0 ? chunk.length : lineEnd + 1;
+  #goOnLine(chunk: Uint8Array, length: number): number {
+    const lineEnd = lineEndOf(chunk, 0, length);
+    const end = lineEnd < 0 ? length : lineEnd + 1;
     const line = Buffer.concat([this.#line, chunk.subarray(0, end)]);
     this.#line = NOTHING;
     const payload = this.#readLine(line, 0, line.length);
@@ -224,15 +266,15 @@ export class FrameParser implements ClientParser {
     if (payload < 0) {
       this.#isLost = true;
       this.#client.parse(line);
-      return this.#pass(chunk, end, chunk.length);
+      return this.#pass(chunk, end, length);
     }
     if (this.#sink !== undefined) {
       this.#begin(line, payload, 0);
-      return this.#fill(chunk, end);
+      return this.#fill(chunk, end, length);
     }
     this.#client.parse(line);
     const wanted = this.#size + CRLF_LENGTH;
-    const passed = this.#pass(chunk, end, Math.min(chunk.length, end + wanted));
+    const passed = this.#pass(chunk, end, Math.min(length, end + wanted));
     this.#passing = wanted - (passed - end);
     return passed;
   }
@@ -247,9 +289,9 @@ export class FrameParser implements ClientParser {
   }
 
   /** Adds to the frame. Returns the position after the bytes that belonged to it. */
-  #fill(chunk: Uint8Array, from: number): number {
+  #fill(chunk: Uint8Array, from: number, length: number): number {
     const frame = this.#frame;
-    const end = Math.min(chunk.length, from + frame.length - this.#filled);
+    const end = Math.min(length, from + frame.length - this.#filled);
     frame.set(chunk.subarray(from, end), this.#filled);
     this.#filled += end - from;
     if (this.#filled < frame.length) return end;
@@ -273,7 +315,7 @@ export class FrameParser implements ClientParser {
    */
   #pass(chunk: Uint8Array, start: number, end: number): number {
     if (start >= end) return end;
-    this.#isGivenAway = start === 0 && end === chunk.length;
+    this.#isGivenAway = !this.#isShared && start === 0 && end === chunk.length;
     this.#client.parse(this.#isGivenAway ? chunk : new Uint8Array(chunk.subarray(start, end)));
     return end;
   }
@@ -309,4 +351,10 @@ export class FrameParser implements ClientParser {
     }
     return INCOMPLETE;
   }
+}
+
+/** Returns where the next line feed is; -1 if there is none. */
+function lineEndOf(bytes: Uint8Array, from: number, length: number): number {
+  const at = bytes.indexOf(LF, from);
+  return at < length ? at : -1;
 }

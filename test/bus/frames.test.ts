@@ -39,13 +39,28 @@ function byClient(chunks: readonly Uint8Array[]): Event[] {
   return events;
 }
 
+function parseShared(parser: FrameParser, chunks: readonly Uint8Array[]): void {
+  const buffer = new Uint8Array(Math.max(0, ...chunks.map(({ length }) => length)));
+  for (const chunk of chunks) {
+    buffer.set(chunk);
+    parser.parseShared(buffer, chunk.length);
+    buffer.fill(0xff);
+  }
+}
+
 /** Subscriptions without a check of the reply subject, and one that expects a form of it. */
 const PLAIN_SIDS = [1, 12];
 const REPLY_SID = 3;
 const REPLY_FORM = /^\$JS\.ACK\.\d+/;
 
-/** Reads the bytes as late as possible: those of sinks just before they are freed, those of the client at the end. */
-function byFrames(chunks: readonly Uint8Array[]): { events: Event[]; replies: string[]; taken: number } {
+/**
+ * Reads the bytes as late as possible: those of sinks just before they are freed, those of the client at the end.
+ * `isShared`: all chunks come in one buffer, one after the other.
+ */
+function byFrames(
+  chunks: readonly Uint8Array[],
+  isShared = false,
+): { events: Event[]; replies: string[]; taken: number } {
   const seen: (() => Event)[] = [];
   const replies: string[] = [];
   let taken = 0;
@@ -77,7 +92,8 @@ function byFrames(chunks: readonly Uint8Array[]): { events: Event[]; replies: st
   sinks.set(REPLY_SID, sinkOf(REPLY_SID, reply));
   const client = new Parser({ push: (event) => seen.push(() => clientEvent(event)) });
   const parser = new FrameParser(client, sinks);
-  for (const chunk of chunks) parser.parse(chunk);
+  if (isShared) parseShared(parser, chunks);
+  else for (const chunk of chunks) parser.parse(chunk);
   return { events: seen.map((event) => event()), replies, taken };
 }
 
@@ -133,6 +149,7 @@ describe('frames', () => {
           const bytes = Buffer.concat(frames);
           const { events } = byFrames(cut(bytes, places));
           expect(events).toEqual(byClient([bytes]));
+          expect(byFrames(cut(bytes, places), true).events).toEqual(events);
         },
       ),
       { numRuns: effort(3000) },
@@ -208,6 +225,21 @@ describe('frames', () => {
     const sinks = new Map<number, FrameSink>([[1, { frame: () => {}, flush: () => {} }]]);
     new FrameParser({ parse: () => {} }, sinks).parse(shared.subarray(0, ours.length));
     expect(shared.buffer.detached, 'somebody else has a part of it').toBe(false);
+  });
+
+  test('who keeps what it gets has a copy of a buffer that is used again', () => {
+    const ours = Buffer.from('MSG a 1 2\r\nhi\r\n');
+    const kept: (() => string)[] = [];
+    const keep = (bytes: Uint8Array, start: number, end: number) =>
+      kept.push(() => text(bytes.subarray(start, end)));
+    const sinks = new Map<number, FrameSink>([
+      [1, { frame: (bytes, _1, _2, start, end) => void keep(bytes, start, end) }],
+      [2, { frame: () => {}, flush: () => {} }],
+    ]);
+    const client = { parse: (bytes: Uint8Array) => void keep(bytes, 0, bytes.length) };
+    const parser = new FrameParser(client, sinks);
+    parseShared(parser, [ours, Buffer.from('PING\r\n'), Buffer.concat([ours, ours])]);
+    expect(kept.map((read) => read())).toEqual(['hi', 'PING\r\n', 'hi', 'hi']);
   });
 
   test('the memory of a message that came in several chunks is freed as well', () => {

@@ -4,6 +4,7 @@ import { prefixLength, ReplySubject } from '../../src/bus/read/reply-subject.ts'
 import { ServerClock } from '../../src/bus/read/server-clock.ts';
 import { holdsMs, type StreamFacts } from '../../src/bus/stream.ts';
 import { covers, uncovered } from '../../src/bus/subjects.ts';
+import { effort } from '../effort.ts';
 
 describe('reply subjects', () => {
   const forms = {
@@ -27,6 +28,51 @@ describe('reply subjects', () => {
       expect(prefixLength(reply)).toBeUndefined();
     },
   );
+
+  test('whatever came before it, a subject is read as if it were the first one', () => {
+    const prefix = '$JS.ACK.METRICS.c.';
+    /** As digits: some are nearly nines, some not what a server would send. */
+    const number = fc.oneof(fc.nat(300), fc.constantFrom(8, 98, 998, 9_998, 999_999_998));
+    const odd = fc.constantFrom('', 'x', '1.2', '.');
+    const run = fc.record({
+      deliveries: fc.constantFrom('1', '1', '2', '12'),
+      stream: fc.oneof({ weight: 9, arbitrary: number }, { weight: 1, arbitrary: odd }),
+      consumer: fc.oneof({ weight: 9, arbitrary: number }, { weight: 1, arbitrary: odd }),
+      times: fc.array(
+        fc.oneof(
+          { weight: 5, arbitrary: fc.bigInt(1_795_442_540_203_230_153n, 1_795_442_540_253_230_153n) },
+          { weight: 1, arbitrary: fc.constantFrom('0', '1795442540203230153x', 'x795442540203230153', '') },
+        ),
+        { minLength: 1, maxLength: 12 },
+      ),
+      pending: fc.nat(1_000_000),
+      cut: fc.option(fc.nat(60)),
+    });
+    const next = (from: number | string, i: number) => (typeof from === 'number' ? from + i : from);
+    const subjects = fc.array(run, { maxLength: 8 }).map((runs) =>
+      runs.flatMap(({ deliveries, stream, consumer, times, pending, cut }) =>
+        times.map((time, i) => {
+          const text = [deliveries, next(stream, i), next(consumer, i), time, pending].join('.');
+          return cut !== null && i === times.length - 1 ? text.slice(0, cut) : text;
+        }),
+      ),
+    );
+    const read = (reader: ReplySubject, text: string) => {
+      const bytes = Buffer.from(`MSG a 1 ${prefix}${text} 345\r\n`);
+      const end = 8 + prefix.length + text.length;
+      const behind = reader.read(bytes, 8, end);
+      const { streamSequence, consumerSequence, timeMs, subMsNanos, pending } = reader;
+      return { behind, streamSequence, consumerSequence, timeMs, subMsNanos, pending };
+    };
+    fc.assert(
+      fc.property(subjects, (texts) => {
+        const reader = new ReplySubject(prefix.length);
+        for (const text of texts)
+          expect(read(reader, text), text).toEqual(read(new ReplySubject(prefix.length), text));
+      }),
+      { numRuns: effort(2000) },
+    );
+  });
 
   test('reading a truncated one stops at its end, and gives no values', () => {
     const parsed = new ReplySubject(prefixLength(forms.short)!);

@@ -88,7 +88,7 @@ class CoreSource implements Source {
           () => signal.removeEventListener('abort', onAbort),
           this.#bus.onReconnect(() => guard(() => this.#reconnected(reader))),
         );
-        const onFlush = reader.flush && (() => guard(() => reader.flush!()));
+        const onFlush = reader.flush && (() => guard(() => this.#flush(reader)));
         for (const subject of this.#core.metricsSubjects) {
           subscriptions.push(this.#subscribe(subject, this.#receiver(reader, reject), onFlush, reject));
         }
@@ -159,6 +159,13 @@ class CoreSource implements Source {
     message.end = end;
     message.streamTime = arrival;
     reader.message(message, envelope);
+  }
+
+  /** The next bytes arrive later, and may be in the same buffer. */
+  #flush(reader: Reader): void {
+    this.#arrived = NEVER;
+    this.#bytes = undefined;
+    reader.flush!();
   }
 
   /** Bytes that the connection delivered together arrived at the same time. */

@@ -182,6 +182,8 @@ export class BusWatch {
     const ends = this.#core.metricsSubjects.map((subject) =>
       this.#bus.subscribe(subject, ({ data }) => this.#heard(data, 0, data.length), {
         onFrame: (bytes, start, end) => this.#heard(bytes, start, end),
+        // A digest is all that is kept of them.
+        onFlush: () => {},
         // Who publishes it waits for an acknowledgement, and the server may be right to refuse it.
         skipConditional: true,
         onRefused: () => this.#forbidden(),
