@@ -255,8 +255,8 @@ function describe(error: unknown): ThrownError {
   return { reason: undefined, message: errorText(error), advice: '' };
 }
 
-/** Of every sink that this thread runs. */
-const maskers = new Set<Masker>();
+/** By id, of every sink that this thread has run: what one that left has begun may still fail, and end the thread. */
+const maskers = new Map<string, Masker>();
 
 /** Messages of the lane wait in the port until the sink is made. */
 async function seat({ data, port }: SeatData): Promise<void> {
@@ -270,14 +270,10 @@ async function seat({ data, port }: SeatData): Promise<void> {
     // Whoever started the thread has checked it.
     const module = await importSinkModule(kind);
     const sinkOf = { ...described, module };
-    const masker = maskerOf(sinkOf, process.env);
-    maskers.add(masker);
+    maskers.set(data.id, maskerOf(sinkOf, process.env));
     const sink = createSink(sinkOf, log, process.env, connectBus);
     const thread = new SinkThread(sink, writesSketches(module, described.values), send);
-    port.on('close', () => {
-      maskers.delete(masker);
-      thread.close();
-    });
+    port.on('close', () => thread.close());
     port.on('message', (message: ToThread) => thread.take(message));
   } catch (error) {
     send({ kind: 'failed', error: describe(error) });
@@ -290,7 +286,7 @@ const connectBus = async () => (await import('../../bus/sink-bus.ts')).connectSi
 hideEnvironment();
 // The error still ends the thread, and the lane's side reports it.
 process.on('uncaughtException', (error) => {
-  throw [...maskers].reduce(cleaned, error);
+  throw [...maskers.values()].reduce(cleaned, error);
 });
 parentPort!.on('message', (data: SeatData) => void seat(data));
 shrinkWhenSettled();

@@ -172,3 +172,12 @@ test.each(['die', 'crash'])(
     expect(namesOf('b')).toEqual(['after', 'on']);
   },
 );
+
+test('what a sink began before it left shows none of its secrets when it ends the thread', async () => {
+  await openAll();
+  const [a, b] = sinks as [ThreadedSink, ThreadedSink];
+  const outcomes = Promise.allSettled([write(a, 'crash'), write(b, 'hang')]);
+  await a.close();
+  const reasons = (await outcomes).map((outcome) => 'reason' in outcome && String(outcome.reason));
+  expect(reasons[1]).toContain('a crash with ***');
+});
