@@ -20,7 +20,7 @@ export type SplitReason =
 /** A sink that runs in the shared thread. */
 export interface Sharer {
   /** It gets a thread of its own for new calls. Must not throw. */
-  moveOut(why: SplitReason): void;
+  moveOut(): void;
 }
 
 export class SharedThread {
@@ -42,7 +42,7 @@ export class SharedThread {
   enter(sharer: Sharer): SinkWorker | undefined {
     if (this.#isSplit) return undefined;
     this.#sharers.add(sharer);
-    if (this.#worker === undefined || this.#worker.hasEnded) {
+    if (!this.#worker?.takesSinks) {
       this.#worker = new SinkWorker('sinks');
       this.#spent = undefined;
     }
@@ -80,6 +80,6 @@ export class SharedThread {
     this.#sharers.clear();
     this.#worker = undefined;
     this.#split(why);
-    for (const sharer of sharers) sharer.moveOut(why);
+    for (const sharer of sharers) sharer.moveOut();
   }
 }

@@ -27,6 +27,8 @@ export class SinkWorker {
   /** What to do when the thread has ended, by the sink's port. */
   readonly #seats = new Map<MessagePort, (error: Error) => void>();
   #ended: Error | undefined;
+  #isGivenUp = false;
+  readonly #stillness = Promise.withResolvers<void>();
 
   constructor(name: string) {
     const limits = { young: YOUNG_HEAP_MB, old: oldHeapMb() };
@@ -51,8 +53,24 @@ export class SinkWorker {
     return this.#worker.performance.eventLoopUtilization();
   }
 
-  get hasEnded(): boolean {
-    return this.#ended !== undefined;
+  /** Not if it has ended or soon will, nor if it may be blocked. */
+  get takesSinks(): boolean {
+    return this.#ended === undefined && !this.#isGivenUp;
+  }
+
+  /** Nobody has ended it. */
+  get endedByItself(): boolean {
+    return this.#ended !== undefined && !this.#isGivenUp;
+  }
+
+  /** Resolves when one of its sinks stands still. */
+  get stillness(): Promise<void> {
+    return this.#stillness.promise;
+  }
+
+  standsStill(): void {
+    this.#isGivenUp = true;
+    this.#stillness.resolve();
   }
 
   /** Has the thread run a sink, which is spoken to through the port. `ended` is called once. */
@@ -74,6 +92,7 @@ export class SinkWorker {
       left(new Error(THREAD_ENDED));
       return;
     }
+    this.#isGivenUp = true;
     const ended = new AbortController();
     const late = sleep(TERMINATE_TIMEOUT_MS, undefined, { signal: ended.signal }).catch(() => {});
     await Promise.race([this.#worker.terminate(), late]);

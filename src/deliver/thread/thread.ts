@@ -33,6 +33,8 @@ const CLOSE_TIMEOUT_MS = 2000;
  * the sink has blocked its thread, or ignores the signal, and the thread is ended.
  */
 export const GRACE_MS = 10_000;
+/** How long calls under way may take to settle if another sink of the same thread stands still. */
+const MOVE_TIMEOUT_MS = 2000;
 /** The time limit of a digest, which is work for the processor only. */
 const DIGEST_TIMEOUT_MS = 120_000;
 /** How many windows the thread keeps; those in use are kept regardless. Each may hold as much as a window may take. */
@@ -231,17 +233,20 @@ export class Thread {
   }
 
   /**
-   * Ends it when the calls under way have settled, as they all do in time. There must be no new ones after this turn.
-   * `limitMs`: for a thread in which another sink stands still.
+   * Ends it when the calls under way have settled, as they all do in time, and soon if another sink of the thread
+   * stands still. There must be no new calls after this turn.
    */
-  async retire(limitMs?: number): Promise<void> {
+  async retire(): Promise<void> {
     await setImmediate();
     const { promise: idle, resolve } = Promise.withResolvers<void>();
     this.#whenIdle = resolve;
     if (this.#calls.size === 0) resolve();
     const moved = new AbortController();
-    const limit = limitMs === undefined ? [] : [sleep(limitMs, undefined, { signal: moved.signal })];
-    await Promise.race([idle, ...limit]);
+    const { signal } = moved;
+    const late = this.#worker.stillness
+      .then(() => sleep(MOVE_TIMEOUT_MS, undefined, { signal }))
+      .catch(() => {});
+    await Promise.race([idle, late]);
     moved.abort();
     if (this.#calls.size > 0)
       this.#ended ??= new SinkError('timeout', 'another sink of its thread stood still');
@@ -263,6 +268,7 @@ export class Thread {
   #standStill(call: string): void {
     if (this.#ended) return;
     this.#ended = new SinkError('timeout', `the sink stood still (${call}), and its thread was ended`);
+    this.#worker.standsStill();
     this.#events.stoodStill(call);
     void this.#terminate();
   }

@@ -13,7 +13,7 @@ import {
 import type { WindowBatch } from '../lane/batch.ts';
 import type { LaneSink, SinkDigests, StraySink } from '../lane/writer.ts';
 import type { Answered, ThreadData } from './messages.ts';
-import type { SharedThread, Sharer, SplitReason } from './shared-thread.ts';
+import type { SharedThread, Sharer } from './shared-thread.ts';
 import { SinkWorker } from './sink-worker.ts';
 import { GRACE_MS, Thread } from './thread.ts';
 
@@ -22,8 +22,6 @@ import { GRACE_MS, Thread } from './thread.ts';
  * sink gets no other thread until one of them ends: each takes memory.
  */
 const MAX_UNENDED = 3;
-/** How long calls under way may take to settle if another sink of the same thread stands still. */
-const MOVE_TIMEOUT_MS = 2000;
 
 export interface ThreadedSinkOptions {
   /** See `SinkModule`. Default: `ranges`. */
@@ -155,12 +153,11 @@ export class ThreadedSink implements LaneSink, Sharer {
   }
 
   /** See `Sharer`. */
-  moveOut(why: SplitReason): void {
+  moveOut(): void {
     const thread = this.#thread;
     this.#thread = undefined;
-    const limitMs = why === 'a sink stood still' ? MOVE_TIMEOUT_MS : undefined;
     // Whatever fails here: its successor opens the sink again.
-    this.#movedOut = thread?.retire(limitMs).catch(() => {});
+    this.#movedOut = thread?.retire().catch(() => {});
   }
 
   #running(): Thread {
@@ -180,7 +177,7 @@ export class ThreadedSink implements LaneSink, Sharer {
         this.#unended.delete(thread);
         if (this.#thread !== thread) return;
         this.#thread = undefined;
-        if (worker.hasEnded) this.#shared?.split('a sink ended the thread');
+        if (worker.endedByItself) this.#shared?.split('a sink ended the thread');
       },
     });
     return thread;

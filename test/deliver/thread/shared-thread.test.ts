@@ -1,5 +1,6 @@
 /** Sinks with little to do run in one thread, until one of them would hold up the others. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -180,4 +181,42 @@ test('what a sink began before it left shows none of its secrets when it ends th
   await a.close();
   const reasons = (await outcomes).map((outcome) => 'reason' in outcome && String(outcome.reason));
   expect(reasons[1]).toContain('a crash with ***');
+});
+
+test('a thread in which a single sink stood still, or could not be made, takes no other', async () => {
+  await sinks.pop()!.close();
+  const [a, b] = sinks as [ThreadedSink, ThreadedSink];
+  const pipe = join(folder.path, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const c = sinkOf('c', { pipe });
+  sinks.push(c);
+  await expect(c.open(AbortSignal.timeout(1))).rejects.toMatchObject({ reason: 'timeout' });
+  await a.open(never);
+  await a.close();
+  const d = sinkOf('d', { faulty: true });
+  sinks.push(d);
+  await expect(d.open(never)).rejects.toThrow('it cannot be made');
+  await b.open(never);
+  expect(splits).toEqual([]);
+  expect([a, b, c].map(({ stalls }) => stalls)).toEqual([0, 0, 1]);
+  closeSync(openSync(pipe, 'r+'));
+});
+
+test('the thread that all have left is blocked: what is under way there fails soon', async () => {
+  await openAll();
+  const [a, b, c] = sinks as [ThreadedSink, ThreadedSink, ThreadedSink];
+  const abort = new AbortController();
+  const hanging = b.write(wholeBatch(windowOf(0, ['hang'])), never);
+  const blocking = a.write(wholeBatch(windowOf(0, ['block'])), abort.signal);
+  const outcomes = Promise.allSettled([blocking, hanging]);
+  await expect
+    .poll(() => existsSync(join(folder.path, 'a')) && namesOf('a'), { timeout: LIMIT_MS })
+    .toEqual(['blocked']);
+  const large = Array.from({ length: 6_000 }, (_, i) => `s${i}`);
+  expect(await write(c, ...large)).toEqual({ kind: 'written' });
+  abort.abort();
+  const timeout = { status: 'rejected', reason: { reason: 'timeout' } };
+  expect(await outcomes).toMatchObject([timeout, timeout]);
+  await expectApart(a, b, c);
+  expect(sinks.map(({ stalls }) => stalls)).toEqual([1, 0, 0]);
 });
