@@ -7,13 +7,16 @@ import { collectGarbage } from './garbage.ts';
 /** Garbage is collected once this much may be free, in bytes: it takes some 10 to 40 ms. */
 const MIN_RETIRED_BYTES = 8 * 1024 * 1024;
 
-let freedBytes = 0;
+/** One that gives up memory, of several in this thread. */
+export class SharedMemoryCount {
+  #freedBytes = 0;
 
-/** `retiredBytes`: how much was given up so far, of which somebody in this thread may have had a part. */
-export function freeSharedMemory(retiredBytes: number): void {
-  // Another count has begun.
-  if (retiredBytes < freedBytes) freedBytes = 0;
-  if (retiredBytes - freedBytes < MIN_RETIRED_BYTES) return;
-  freedBytes = retiredBytes;
-  collectGarbage();
+  /** `retiredBytes`: how much was given up so far, of which somebody in this thread may have had a part. */
+  free(retiredBytes: number): void {
+    // Another count has begun.
+    if (retiredBytes < this.#freedBytes) this.#freedBytes = 0;
+    if (retiredBytes - this.#freedBytes < MIN_RETIRED_BYTES) return;
+    this.#freedBytes = retiredBytes;
+    collectGarbage();
+  }
 }

@@ -10,7 +10,7 @@ import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import { WindowMerger } from '../aggregate/window-merger.ts';
 import { backoffMs, type Clock } from '../base/clock.ts';
-import { freeSharedMemory } from '../base/shared-memory.ts';
+import { SharedMemoryCount } from '../base/shared-memory.ts';
 import { BusError, OtherWindows } from '../bus/bus-error.ts';
 import type { Gap, Source } from '../bus/read/source.ts';
 import type { Trail } from '../bus/read/trail.ts';
@@ -258,6 +258,7 @@ export class Engine {
   readonly #sinks: readonly EngineSink[];
   readonly #settings: EngineSettings;
   readonly #clock: Clock;
+  readonly #retired = new SharedMemoryCount();
   readonly #events: EngineEvents;
   readonly #fanout: FanOut;
   /** Catch-ups and rewrites under way. */
@@ -507,7 +508,7 @@ export class Engine {
         // The lanes of core mode hold nobody back either.
         holdsBack: this.#attachment.replayable,
         onWindows: (windows, boundary, sequence) => {
-          freeSharedMemory(this.table.records.retiredBytes);
+          this.#retired.free(this.table.records.retiredBytes);
           return onWindows(windows, boundary, sequence);
         },
         // The source notes how far it is only after a batch. Whoever resumes at a checkpoint needs a mark to go by.

@@ -7,7 +7,7 @@ import { ClosedWindow } from '../../aggregate/window.ts';
 import { errorText } from '../../base/error-text.ts';
 import { shrinkWhenSettled } from '../../base/garbage.ts';
 import { hideEnvironment } from '../../base/hidden-environment.ts';
-import { freeSharedMemory } from '../../base/shared-memory.ts';
+import { SharedMemoryCount } from '../../base/shared-memory.ts';
 import { importSinkModule } from '../../config/sink-module.ts';
 import type { Masker } from '../../settings/masker.ts';
 import {
@@ -50,6 +50,7 @@ class SinkThread {
   readonly #windows = new Map<number, ClosedWindow>();
   /** How much shared memory was those windows' own that are forgotten. */
   #forgottenBytes = 0;
+  readonly #retired = new SharedMemoryCount();
   readonly #calls = new Map<number, AbortController>();
   readonly #readings = new Map<number, Reading>();
   readonly #writesSketches: boolean;
@@ -215,7 +216,7 @@ class SinkThread {
     const { number, memory, retiredBytes } = records;
     if (this.#records.number === number) this.#records.series.grow(memory);
     else this.#records = { number, series: new SeriesRecords(memory, this.#objects) };
-    freeSharedMemory(retiredBytes + this.#forgottenBytes);
+    this.#retired.free(retiredBytes + this.#forgottenBytes);
     const own = { ...columns, records: this.#records.series };
     this.#windows.set(
       window,
