@@ -44,6 +44,7 @@ export class ThreadedSink implements LaneSink, Sharer {
   #thread: Thread | undefined;
   /** Until the calls under way in a thread that was shared have settled. */
   #movedOut: Promise<void> | undefined;
+  #wasOpen = false;
   #stalls = 0;
   /** Threads that stood still, until they end. */
   readonly #unended = new Set<Thread>();
@@ -130,24 +131,31 @@ export class ThreadedSink implements LaneSink, Sharer {
     }
   }
 
+  /** The thread of a sink that is open, or was when it moved out. */
+  async #asked(signal: AbortSignal): Promise<Thread | undefined> {
+    if (this.#thread === undefined && this.#wasOpen) return await this.#opened(signal);
+    return this.#thread?.isOpen ? this.#thread : undefined;
+  }
+
   /** Resolves to undefined if the sink is not open, or cannot be asked. */
   async ask(question: Question, signal: AbortSignal): Promise<Answered | undefined> {
-    return this.#thread?.isOpen ? await this.#thread.ask(question, signal) : undefined;
+    return (await this.#asked(signal))?.ask(question, signal);
   }
 
   /** In bytes; resolves to undefined if the sink is not open, or does not report it. */
   async storage(signal: AbortSignal): Promise<number | undefined> {
-    return this.#thread?.isOpen ? await this.#thread.storage(signal) : undefined;
+    return (await this.#asked(signal))?.storage(signal);
   }
 
   /** Of the store; resolves to undefined if the sink is not open, or does not report it. */
   async version(signal: AbortSignal): Promise<string | undefined> {
-    return this.#thread?.isOpen ? await this.#thread.version(signal) : undefined;
+    return (await this.#asked(signal))?.version(signal);
   }
 
   async close(): Promise<void> {
     const thread = this.#thread;
     this.#thread = undefined;
+    this.#wasOpen = false;
     this.#shared?.leave(this);
     await Promise.all([thread?.end(), this.#movedOut]);
   }
@@ -156,6 +164,7 @@ export class ThreadedSink implements LaneSink, Sharer {
   moveOut(): void {
     const thread = this.#thread;
     this.#thread = undefined;
+    this.#wasOpen = thread?.isOpen ?? false;
     // Whatever fails here: its successor opens the sink again.
     this.#movedOut = thread?.retire().catch(() => {});
   }
@@ -170,6 +179,7 @@ export class ThreadedSink implements LaneSink, Sharer {
       const message = `the sink stands still: ${MAX_UNENDED} of its threads wait in calls that nothing interrupts`;
       throw new SinkError('timeout', message, 'Check the path or the address of the store.');
     }
+    this.#wasOpen = false;
     const worker = this.#shared?.enter(this) ?? new SinkWorker(`sink ${this.#data.id}`);
     const thread = new Thread(worker, this.#data, this.#log, this.#graceMs, {
       stoodStill: (call) => this.#stoodStill(thread, call),
