@@ -134,7 +134,7 @@ export async function measureMemory(): Promise<Figure[]> {
       perSeries.push((((await draining.ask('look')) as Look).rss - before) / series);
     }
     await producer.stop();
-    return [figure('memory', 'a live series, all in, at 1,000,000', 'bytes/series', perSeries, { bar: 500 })];
+    return [figure('memory', 'a live series, all in, at 1,000,000', 'bytes/series', perSeries, { bar: 200 })];
   } finally {
     await draining.stop();
     await nats.stop();
