@@ -14,7 +14,7 @@ export default defineConfig({
     hookTimeout: TEST_LIMIT_MS,
     expect: { poll: { timeout: LIMIT_MS } },
     // For two thirds of its time a test waits for real servers: so few forks as processors leave most of these idle.
-    maxWorkers: 6,
+    maxWorkers: 5,
     passWithNoTests: false,
     sequence: { sequencer: LongestFirst },
     projects: [
