@@ -180,7 +180,8 @@ test('what a sink began before it left shows none of its secrets when it ends th
   await openAll();
   const [a, b] = sinks as [ThreadedSink, ThreadedSink];
   const outcomes = Promise.allSettled([write(a, 'crash'), write(b, 'hang')]);
-  await a.close();
+  // The thread may end before it answers.
+  await a.close().catch(() => {});
   const reasons = (await outcomes).map((outcome) => 'reason' in outcome && String(outcome.reason));
   expect(reasons[1]).toContain('a crash with ***');
 });
