@@ -18,7 +18,7 @@ const EMPTIED_BUDGET_MS = effort(10_000);
 const NAMES_BUDGET_MS = effort(10_000);
 const MOVED_BUDGET_MS = effort(10_000);
 const WINDOWS_BUDGET_MS = effort(10_000);
-/** With fewer, what happens once in a hundred seeds may not happen: the first 60 remove nothing that was left behind. */
+/** With fewer, what happens once in a hundred seeds may not happen: the first 60 remove no row that was left. */
 const JUDGED_SEEDS = 100;
 /** Each of these must happen more often than once in a hundred seeds, or the runs test less than they seem to. */
 const MET_SHARE = 0.01;
