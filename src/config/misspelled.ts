@@ -43,10 +43,8 @@ export function unknownVariables(
   const names = Object.keys(env).filter((name) => !known.includes(name) && !SERVICE_LINK.test(name));
   return names.sort().flatMap((name) => {
     // Most names of an environment are far from all of ours, which is told much sooner than how far.
-    const isOurs = name.startsWith('METRICS_');
-    if (!isOurs && !known.some((each) => isOneEdit(name, each))) return [];
+    if (!name.startsWith('METRICS_') && !known.some((each) => isOneEdit(name, each))) return [];
     const meant = nearest(name, known);
-    if (!isOurs && (meant === undefined || !isOneEdit(name, meant))) return [];
     return `${name} is not a setting${meant === undefined ? '' : `: did you mean ${meant}?`}`;
   });
 }
