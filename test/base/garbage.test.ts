@@ -1,10 +1,14 @@
 import { once } from 'node:events';
+import { cachedDataVersionTag } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { startThread } from '../../src/base/limited-thread.ts';
 import { TEST_LIMIT_MS } from '../limits.ts';
 
 const URL_OF_MODULE = new URL('../../src/base/garbage.ts', import.meta.url).href;
+
+/** V8 takes code that was kept only as long as this is the same. Flags, which decide it, are those of the process. */
+const TAG = cachedDataVersionTag();
 
 /** A thread that makes garbage and then does nothing. */
 function thread(): Worker {
@@ -27,6 +31,7 @@ function thread(): Worker {
 test('a thread that has settled gives back what it needed to start', { timeout: TEST_LIMIT_MS }, async () => {
   const [said] = await once(thread(), 'message');
   expect(said).toEqual({ isCollected: true });
+  expect(cachedDataVersionTag()).toBe(TAG);
 });
 
 test('collecting again and again takes one context of V8 more, not one each time', {
@@ -46,4 +51,5 @@ test('collecting again and again takes one context of V8 more, not one each time
   const [{ isCollected, contexts }] = await once(worker, 'message');
   expect(isCollected).toBe(true);
   expect(contexts).toBeLessThanOrEqual(2);
+  expect(cachedDataVersionTag()).toBe(TAG);
 });
