@@ -10,9 +10,9 @@ const SETTLED_MS = 5_000;
 const MAX_SETTLED_BYTES = 48 * 1024 * 1024;
 
 /**
- * It comes from another context of V8, which takes 0.2 MB. The flag is set for that moment only: with another flag than
- * at the start of the process, V8 does not take the code that Node.js keeps of its own modules, and a thread needs twice
- * as long to start.
+ * It comes from another context of V8, which takes 0.2 MB. The flag is set for that moment only: with another flag
+ * than at the start of the process, V8 does not take the code that Node.js keeps of its own modules, and a thread needs
+ * twice as long to start.
  */
 function collector(): Collect {
   const { gc } = globalThis as { readonly gc?: Collect };
