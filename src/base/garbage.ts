@@ -3,11 +3,17 @@ import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 type Collect = (options?: { readonly type: 'major'; readonly flavor: 'last-resort' }) => void;
+/** V8 otherwise keeps the pages that become free, and code that is not used any more. */
+const GIVES_BACK = { type: 'major', flavor: 'last-resort' } as const;
 
 /** What a thread does first is over by then: its modules are loaded, and the store or the bus is connected. */
 const SETTLED_MS = 5_000;
-/** A larger heap is one that works: collecting it would take longer than 30 ms, and give little back. */
-const MAX_SETTLED_BYTES = 48 * 1024 * 1024;
+/** How often a thread then looks whether its heap has grown. */
+const LOOK_MS = 120_000;
+/** By so much. A collection takes 10 to 50 ms, and then some code has to be compiled again. */
+const GROWN_BYTES = 3 * 1024 * 1024;
+/** A larger heap is one that works: collecting it would take longer than 50 ms, and give little back. */
+const MAX_SMALL_BYTES = 48 * 1024 * 1024;
 
 /**
  * It comes from another context of V8, which takes 0.2 MB. The flag is set for that moment only: with another flag
@@ -27,20 +33,39 @@ function collector(): Collect {
 
 let kept: Collect | undefined;
 
-/** A thread that needs it once needs it again: it keeps the other context. */
-export function collectGarbage(): void {
+/** A thread that needs it twice needs it again: it keeps the other context. */
+function keptCollector(): Collect {
   kept ??= collector();
-  kept();
+  return kept;
+}
+
+export function collectGarbage(): void {
+  keptCollector()();
+}
+
+export interface HeapLooks {
+  /** Milliseconds until the first collection, and from then on between two looks. */
+  readonly settledMs: number;
+  readonly lookMs: number;
 }
 
 /**
- * Soon gives back what this thread needed only to start: V8 collects a heap when it grows, and that of a thread which
- * has little to do does not. Every thread may call it, once.
+ * Gives back what this thread needed only to start, and later what its work left: V8 collects a heap when it has grown
+ * by half or so, and that of a thread with little to do may stay as large for an hour. Every thread may call it, once.
  */
-export function shrinkWhenSettled(afterMs: number = SETTLED_MS): void {
+export function keepHeapSmall(
+  { settledMs, lookMs }: HeapLooks = { settledMs: SETTLED_MS, lookMs: LOOK_MS },
+): void {
+  let leastBytes = 0;
+  const look = (collect: () => Collect) => {
+    const { used_heap_size: used, total_heap_size: bytes } = getHeapStatistics();
+    if (bytes < leastBytes + GROWN_BYTES || used > MAX_SMALL_BYTES) return;
+    collect()(GIVES_BACK);
+    leastBytes = getHeapStatistics().total_heap_size;
+  };
   setTimeout(() => {
-    if (getHeapStatistics().used_heap_size > MAX_SETTLED_BYTES) return;
-    const collect = collector();
-    collect({ type: 'major', flavor: 'last-resort' });
-  }, afterMs).unref();
+    // Most threads never need another one, so it is not kept.
+    look(collector);
+    setInterval(look, lookMs, keptCollector).unref();
+  }, settledMs).unref();
 }

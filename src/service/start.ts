@@ -4,7 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { systemClock } from '../base/clock.ts';
-import { shrinkWhenSettled } from '../base/garbage.ts';
+import { keepHeapSmall } from '../base/garbage.ts';
 import { type Log, Quiet } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import { localUrl } from '../config/local-url.ts';
@@ -121,7 +121,7 @@ export async function startService(
       await http.close();
       watch.stop();
     });
-  shrinkWhenSettled();
+  keepHeapSmall();
   return { port: http.port, status, done };
 }
 

@@ -14,9 +14,9 @@ const TAG = cachedDataVersionTag();
 function thread(): Worker {
   const code = `
     const { parentPort } = require('node:worker_threads');
-    import('${URL_OF_MODULE}').then(({ shrinkWhenSettled }) => {
+    import('${URL_OF_MODULE}').then(({ keepHeapSmall }) => {
       const garbage = new WeakRef({ made: 'at the start' });
-      shrinkWhenSettled(1);
+      keepHeapSmall({ settledMs: 1, lookMs: 60_000 });
       let looks = 0;
       const timer = setInterval(() => {
         looks += 1;
@@ -32,6 +32,40 @@ test('a thread that has settled gives back what it needed to start', { timeout: 
   const [said] = await once(thread(), 'message');
   expect(said).toEqual({ isCollected: true });
   expect(cachedDataVersionTag()).toBe(TAG);
+});
+
+test('a thread whose heap grows gives back what it no longer needs, and one whose heap does not is left alone', {
+  timeout: TEST_LIMIT_MS,
+}, async () => {
+  const code = `
+    import { constants, PerformanceObserver } from 'node:perf_hooks';
+    import { setTimeout as sleep } from 'node:timers/promises';
+    import { parentPort } from 'node:worker_threads';
+    import { keepHeapSmall } from '${URL_OF_MODULE}';
+    const LOOK_MS = 10;
+    let collections = 0;
+    new PerformanceObserver((list) => {
+      for (const { detail } of list.getEntries())
+        if (detail.kind === constants.NODE_PERFORMANCE_GC_MAJOR) collections += 1;
+    }).observe({ entryTypes: ['gc'] });
+    keepHeapSmall({ settledMs: 1, lookMs: LOOK_MS });
+    const until = async (condition) => { while (!condition()) await sleep(LOOK_MS); };
+    await until(() => collections > 0);
+    for (let looks = 0; looks < 20; looks++) await sleep(LOOK_MS);
+    const settled = collections;
+    for (let looks = 0; looks < 20; looks++) await sleep(LOOK_MS);
+    const quiet = collections;
+    let held = Array.from({ length: 300_000 }, (_, i) => ({ i }));
+    await until(() => collections > quiet);
+    const lost = new WeakRef(held);
+    held = Array.from({ length: 300_000 }, (_, i) => ({ i }));
+    await until(() => lost.deref() === undefined);
+    parentPort.postMessage({ whileQuiet: quiet - settled, held: held.length });`;
+  const url = new URL(`data:text/javascript,${encodeURIComponent(code)}`);
+  const [said] = await once(startThread(url, 'test', undefined, { young: 4, old: 64 }), 'message');
+  expect(said.held).toBe(300_000);
+  // One at each look would be 20 and more. V8 may have reasons of its own for one.
+  expect(said.whileQuiet).toBeLessThan(5);
 });
 
 test('collecting again and again takes one context of V8 more, not one each time', {

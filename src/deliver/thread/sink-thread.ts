@@ -5,7 +5,7 @@ import type { Point } from '../../aggregate/point.ts';
 import { SeriesObjects, SeriesRecords } from '../../aggregate/series-records.ts';
 import { ClosedWindow } from '../../aggregate/window.ts';
 import { errorText } from '../../base/error-text.ts';
-import { shrinkWhenSettled } from '../../base/garbage.ts';
+import { keepHeapSmall } from '../../base/garbage.ts';
 import { hideEnvironment } from '../../base/hidden-environment.ts';
 import { SharedMemoryCount } from '../../base/shared-memory.ts';
 import { importSinkModule } from '../../config/sink-module.ts';
@@ -290,4 +290,4 @@ process.on('uncaughtException', (error) => {
   throw [...maskers.values()].reduce(cleaned, error);
 });
 parentPort!.on('message', (data: SeatData) => void seat(data));
-shrinkWhenSettled();
+keepHeapSmall();

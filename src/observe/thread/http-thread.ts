@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
 import { errorText } from '../../base/error-text.ts';
 import { addressesOf } from '../../base/every-address.ts';
-import { shrinkWhenSettled } from '../../base/garbage.ts';
+import { keepHeapSmall } from '../../base/garbage.ts';
 import { Heartbeat } from '../../base/heartbeat.ts';
 import { hideEnvironment } from '../../base/hidden-environment.ts';
 import { Audience } from '../audience.ts';
@@ -71,7 +71,7 @@ parentPort!.on('message', (message: ToHttpThread) => {
 try {
   await listenOnFirst(server, addressesOf(host), port);
   post({ kind: 'listening', port: (server.address() as AddressInfo).port });
-  shrinkWhenSettled();
+  keepHeapSmall();
 } catch (error) {
   post({ kind: 'cannot_listen', reason: errorText(error) });
 }
