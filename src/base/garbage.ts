@@ -32,6 +32,7 @@ function collector(): Collect {
 }
 
 let kept: Collect | undefined;
+let isLookedAt = false;
 
 /** A thread that needs it twice needs it again: it keeps the other context. */
 function keptCollector(): Collect {
@@ -51,11 +52,14 @@ export interface HeapLooks {
 
 /**
  * Gives back what this thread needed only to start, and later what its work left: V8 collects a heap when it has grown
- * by half or so, and that of a thread with little to do may stay as large for an hour. Every thread may call it, once.
+ * by half or so, and that of a thread with little to do may stay as large for an hour. Goes on as long as the thread
+ * does: a second call does nothing.
  */
 export function keepHeapSmall(
   { settledMs, lookMs }: HeapLooks = { settledMs: SETTLED_MS, lookMs: LOOK_MS },
 ): void {
+  if (isLookedAt) return;
+  isLookedAt = true;
   let leastBytes = 0;
   const look = (collect: () => Collect) => {
     const { used_heap_size: used, total_heap_size: bytes } = getHeapStatistics();
