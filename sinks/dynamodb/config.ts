@@ -1,7 +1,14 @@
 import { setting, type Values } from '../../src/sink/index.ts';
 
+/** By the API reference of CreateTable. AWS takes an ARN in its place, which was not tried. */
+const TABLE = /^([A-Za-z0-9_.-]{3,255}|arn:\S{1,1020})$/;
+const TABLE_WORDS = 'a name of 3 to 255 letters, digits, dots, hyphens and underscores';
+
 export const settings = {
-  table: setting.text({ meaning: 'name of the table', default: 'fanout_points' }),
+  table: setting.custom((text) => (TABLE.test(text) ? text : undefined), TABLE_WORDS, {
+    meaning: 'name of the table',
+    default: 'fanout_points',
+  }),
   region: setting.text({
     meaning: 'AWS region; default: AWS_REGION, or wherever else the AWS SDK finds one',
   }),

@@ -95,6 +95,11 @@ describe('errors', () => {
     ['an unknown kind', { SINK_ACME_ENABLED: 'true', SINK_ACME_KIND: 'acne' }, 'SINK_ACME_KIND'],
     ['a module that is not a sink', { SINK_X_ENABLED: 'true', SINK_X_KIND: './package.json' }, 'SINK_X_KIND'],
     ['a glob of a sink that is none', { SINK_SQLITE_NAMES: 'a.*, !' }, 'SINK_SQLITE_NAMES'],
+    [
+      'a table that DynamoDB cannot have',
+      { SINK_DYNAMODB_ENABLED: 'true', SINK_DYNAMODB_TABLE: 'm0' },
+      'SINK_DYNAMODB_TABLE',
+    ],
     ['a window of a sink that is no multiple', { SINK_SQLITE_WINDOW: '15s' }, 'SINK_SQLITE_WINDOW'],
     ['a window of a sink that is shorter', { SINK_SQLITE_WINDOW: '5s' }, 'SINK_SQLITE_WINDOW'],
     ['a window of a sink, and slices', { SINK_SQLITE_WINDOW: '1m', SLICE: '0/2' }, 'SINK_SQLITE_WINDOW'],
