@@ -13,35 +13,43 @@ const LOOK_MS = 120_000;
 /** By so much. A collection takes 10 to 50 ms, and then some code has to be compiled again. */
 const GROWN_BYTES = 3 * 1024 * 1024;
 /** A larger heap is one that works: collecting it would take longer than 50 ms, and give little back. */
-const MAX_SMALL_BYTES = 48 * 1024 * 1024;
+const MAX_SMALL_BYTES = 24 * 1024 * 1024;
+
+/** Enough: another thread would have to come between each time. */
+const MAX_TRIES = 100;
 
 /**
  * It comes from another context of V8, which takes 0.2 MB. The flag is set for that moment only: with another flag
  * than at the start of the process, V8 does not take the code that Node.js keeps of its own modules, and a thread needs
- * twice as long to start.
+ * twice as long to start. All threads have the same flags: one that is done may clear the flag that this one has just
+ * set, and then the context has no collector.
  */
-function collector(): Collect {
+function collector(): Collect | undefined {
   const { gc } = globalThis as { readonly gc?: Collect };
   if (gc !== undefined) return gc;
-  setFlagsFromString('--expose-gc');
-  try {
-    return runInNewContext('gc') as Collect;
-  } finally {
-    setFlagsFromString('--no-expose-gc');
+  for (let tries = 0; tries < MAX_TRIES; tries++) {
+    setFlagsFromString('--expose-gc');
+    try {
+      const found = runInNewContext('globalThis.gc') as Collect | undefined;
+      if (found !== undefined) return found;
+    } finally {
+      setFlagsFromString('--no-expose-gc');
+    }
   }
+  return undefined;
 }
 
 let kept: Collect | undefined;
 let isLookedAt = false;
 
 /** A thread that needs it twice needs it again: it keeps the other context. */
-function keptCollector(): Collect {
+function keptCollector(): Collect | undefined {
   kept ??= collector();
   return kept;
 }
 
 export function collectGarbage(): void {
-  keptCollector()();
+  keptCollector()?.();
 }
 
 export interface HeapLooks {
@@ -61,10 +69,10 @@ export function keepHeapSmall(
   if (isLookedAt) return;
   isLookedAt = true;
   let leastBytes = 0;
-  const look = (collect: () => Collect) => {
+  const look = (collect: () => Collect | undefined) => {
     const { used_heap_size: used, total_heap_size: bytes } = getHeapStatistics();
     if (bytes < leastBytes + GROWN_BYTES || used > MAX_SMALL_BYTES) return;
-    collect()(GIVES_BACK);
+    collect()?.(GIVES_BACK);
     leastBytes = getHeapStatistics().total_heap_size;
   };
   setTimeout(() => {

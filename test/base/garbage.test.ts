@@ -68,6 +68,30 @@ test('a thread whose heap grows gives back what it no longer needs, and one whos
   expect(said.whileQuiet).toBeLessThan(5);
 });
 
+test('threads that collect at the same moment do not take the collector from each other', {
+  timeout: TEST_LIMIT_MS,
+}, async () => {
+  const THREADS = 4;
+  const code = `
+    import { parentPort, workerData } from 'node:worker_threads';
+    import { collectGarbage } from '${URL_OF_MODULE}';
+    const arrived = new Int32Array(workerData);
+    const garbage = new WeakRef({});
+    await new Promise((resolve) => setTimeout(resolve));
+    if (Atomics.add(arrived, 0, 1) + 1 === ${THREADS}) Atomics.notify(arrived, 0);
+    for (let now = Atomics.load(arrived, 0); now < ${THREADS}; now = Atomics.load(arrived, 0)) Atomics.wait(arrived, 0, now, 100);
+    collectGarbage();
+    parentPort.postMessage(garbage.deref() === undefined);`;
+  const url = new URL(`data:text/javascript,${encodeURIComponent(code)}`);
+  for (let round = 0; round < 10; round++) {
+    const together = new SharedArrayBuffer(4);
+    const said = Array.from({ length: THREADS }, () =>
+      once(startThread(url, 'test', together, { young: 4, old: 64 }), 'message'),
+    );
+    expect((await Promise.all(said)).flat()).toEqual(Array(THREADS).fill(true));
+  }
+});
+
 test('collecting again and again takes one context of V8 more, not one each time', {
   timeout: TEST_LIMIT_MS,
 }, async () => {
