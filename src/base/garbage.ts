@@ -10,9 +10,9 @@ const GIVES_BACK = { type: 'major', flavor: 'last-resort' } as const;
 const SETTLED_MS = 5_000;
 /** How often a thread then looks whether its heap has grown. */
 const LOOK_MS = 120_000;
-/** By so much. A collection takes 10 to 50 ms, and then some code has to be compiled again. */
+/** By so much. A collection takes 10 to 60 ms, and then some code has to be compiled again. */
 const GROWN_BYTES = 3 * 1024 * 1024;
-/** A larger heap is one that works: collecting it would take longer than 50 ms, and give little back. */
+/** A larger heap is one that works: collecting it would take up to 200 ms, and give little back. */
 const MAX_SMALL_BYTES = 24 * 1024 * 1024;
 
 /** Enough: another thread would have to come between each time. */
