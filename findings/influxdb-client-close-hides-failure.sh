@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The official JavaScript client of InfluxDB resolves `close()`, and `flush()` before it, although points were refused for
-# good, if these happened to fill a batch. With one point fewer, it rejects.
+# The official JavaScript client of InfluxDB resolves `close()` although points were refused for good, if these happened
+# to fill a batch. With one point fewer, it rejects.
 #
 # `WriteApi` sends a batch by itself when it has `batchSize` points (1,000 by default), and keeps what becomes of it from
 # its caller. So a job that writes 1,000 points with a wrong token, and awaits `close()`, ends well and has stored

@@ -2,10 +2,9 @@
 # In the JavaScript client of NATS, one exception in the callback of one subscription ends the reading of the whole
 # connection: no subscription gets anything from then on, and nothing says so.
 #
-# The connection stays open: `closed()` is not resolved, `status()` has no event, nothing is thrown that a process could
-# handle, and `publish()` goes on to work. `flush()` waits for ever. So a service that meets one message that its code
-# did not expect looks healthy and is deaf. Only a line on the console ("reader closed") tells. What helps: a callback
-# that catches everything, or an iterator, which throws where it is read.
+# The connection stays open: `closed()` is not resolved, `status()` has no event, and nothing is thrown that a process
+# could handle. `flush()` waits. So a service that meets one message that its code did not expect looks healthy and is
+# deaf. Only a line on the console ("reader closed") tells. What helps: a callback that catches everything.
 #
 # Versions: nats 2.29.3 (npm), nats-server 2.9.10 (Debian 12).
 # Seen: of six messages on each of two subjects, one came on each; closed: no; events: 0; flush: waits for 5 s.

@@ -76,7 +76,7 @@ export function keepHeapSmall(
     leastBytes = getHeapStatistics().total_heap_size;
   };
   setTimeout(() => {
-    // Most threads never need another one, so it is not kept.
+    // An idle thread never needs another one, so it is not kept.
     look(collector);
     setInterval(look, lookMs, keptCollector).unref();
   }, settledMs).unref();
