@@ -138,6 +138,27 @@ test.concurrent('what the stream no longer holds is a gap', async (context) => {
 const OLDER = /"from":"([^"]+)".*the store holds older content than it did/;
 const restoredFrom = ({ output }: ServiceProgram) => Date.parse(OLDER.exec(output.stderr)?.[1] ?? '');
 
+/** What a checkpoint does not speak of yet is written again without a refill. */
+async function untilReceipt(client: NatsConnection, pipeline: string, after: number): Promise<void> {
+  const bucket = await client.jetstream().views.kv('fanout-checkpoints');
+  await eventually('the checkpoint has the receipt', async () => {
+    const checkpoint = (await bucket.get(`${pipeline}.sqlite.0-1`))!.json<{ receipts?: object }>();
+    return Object.values(checkpoint.receipts ?? {}).some((time) => time > after);
+  });
+}
+
+function backUp(path: string, backup: string): void {
+  const database = new DatabaseSync(path, { timeout: LIMIT_MS });
+  database.exec(`VACUUM INTO '${backup}'`);
+  database.close();
+}
+
+/** Whoever could not close the file in time leaves a log beside it, which would bring back what it held. */
+function restore(backup: string, path: string): void {
+  for (const suffix of ['-wal', '-shm']) rmSync(path + suffix, { force: true });
+  copyFileSync(backup, path);
+}
+
 test.concurrent('a file that is restored from a backup gets again what is behind', async (context) => {
   const { client, start, publish } = await setUp(context);
   const [path, backup] = [join(folder.path, 'restored.db'), join(folder.path, 'backup.db')];
@@ -146,21 +167,15 @@ test.concurrent('a file that is restored from a backup gets again what is behind
   await publish();
   await first.untilConfirmed(Date.now());
   await first.stop('SIGTERM');
-  copyFileSync(path, backup);
+  backUp(path, backup);
   const backedUpAt = Date.now();
   const second = await start(path, env);
   await publish();
   await second.untilConfirmed(Date.now());
   expect(await refills(second)).toBe(0);
-  // What the checkpoint does not speak of yet is written again without a refill.
-  const bucket = await client.jetstream().views.kv('fanout-checkpoints');
-  await eventually('the checkpoint has the receipt', async () => {
-    const checkpoint = (await bucket.get('restored.sqlite.0-1'))!.json<{ receipts?: object }>();
-    return Object.values(checkpoint.receipts ?? {}).some((time) => time > backedUpAt);
-  });
+  await untilReceipt(client, 'restored', backedUpAt);
   await second.stop('SIGKILL');
-  for (const suffix of ['-wal', '-shm']) rmSync(path + suffix, { force: true });
-  copyFileSync(backup, path);
+  restore(backup, path);
   expect(sumIn(path)).toBe(SAMPLES);
   const third = await start(path, env);
   await eventually('all of it', async () => sumIn(path) === 2 * SAMPLES);
@@ -179,15 +194,17 @@ test.concurrent('a file that is restored from a backup gets again what is behind
 });
 
 test.concurrent('older content that comes into the store under the service, without a failure', async (context) => {
-  const { start, publish } = await setUp(context);
+  const { client, start, publish } = await setUp(context);
   const [path, backup] = [join(folder.path, 'under.db'), join(folder.path, 'older.db')];
   const running = await start(path, { PIPELINE: 'under', METRICS_START: 'now' });
   await publish();
   await running.untilConfirmed(Date.now());
-  const database = new DatabaseSync(path, { timeout: LIMIT_MS });
-  database.exec(`VACUUM INTO '${backup}'`);
+  backUp(path, backup);
+  const backedUpAt = Date.now();
   await publish();
   await running.untilConfirmed(Date.now());
+  await untilReceipt(client, 'under', backedUpAt);
+  const database = new DatabaseSync(path, { timeout: LIMIT_MS });
   database.exec(`ATTACH '${backup}' AS older; BEGIN IMMEDIATE; DELETE FROM points; DELETE FROM fanout_receipts;
     INSERT INTO points SELECT * FROM older.points; INSERT INTO fanout_receipts SELECT * FROM older.fanout_receipts; COMMIT`);
   database.close();
@@ -197,22 +214,25 @@ test.concurrent('older content that comes into the store under the service, with
   expect(await refills(running)).toBe(1);
 });
 
-/** Has the service write as much again after a backup was made. */
-async function backedUp(
-  { start, publish }: Setting,
+/** Has the service write as much again after a backup was made, and restores that. */
+async function setBack(
+  { client, start, publish }: Setting,
   path: string,
   backup: string,
-  env: Readonly<Record<string, string>>,
+  env: Readonly<Record<string, string>> & { readonly PIPELINE: string },
 ): Promise<void> {
   const write = async () => {
+    const from = Date.now();
     const service = await start(path, env);
     await publish();
     await service.untilConfirmed(Date.now());
+    await untilReceipt(client, env.PIPELINE, from);
     await service.stop('SIGTERM');
   };
   await write();
-  copyFileSync(path, backup);
+  backUp(path, backup);
   await write();
+  restore(backup, path);
 }
 
 test.concurrent('a checkpoint that was set to before the backup stays there', async (context) => {
@@ -221,8 +241,7 @@ test.concurrent('a checkpoint that was set to before the backup stays there', as
   const [path, backup] = [join(folder.path, 'set.db'), join(folder.path, 'set-backup.db')];
   const env = { PIPELINE: 'set', METRICS_START: 'now' };
   const began = new Date().toISOString();
-  await backedUp(setting, path, backup, env);
-  copyFileSync(backup, path);
+  await setBack(setting, path, backup, env);
   const database = new DatabaseSync(path, { timeout: LIMIT_MS });
   database.exec('UPDATE points SET sum = 0');
   database.close();
@@ -245,10 +264,9 @@ test.concurrent('what the stream no longer holds of what a backup lacks is a gap
   const { client, start } = setting;
   const [path, backup] = [join(folder.path, 'late.db'), join(folder.path, 'late-backup.db')];
   const env = { PIPELINE: 'late', METRICS_START: 'now' };
-  await backedUp(setting, path, backup, env);
+  await setBack(setting, path, backup, env);
   const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
   await streams.purge('METRICS', { keep: 1 });
-  copyFileSync(backup, path);
   const third = await start(path, env);
   await eventually('told', async () =>
     third.output.stderr.includes('the stream no longer holds earlier ones'),

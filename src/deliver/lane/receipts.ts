@@ -120,6 +120,8 @@ export class Receipts {
     const isFutile = this.#state === 'none' && this.#clock.steady() < this.#askAgainAt;
     if (isFutile || !isWhole()) return undefined;
     const told = await this.#sink.giveReceipt?.(this.#writer, time, known, signal);
+    // Nobody waits for it any more. What it found must not be taken for known: the next one finds it again.
+    if (signal.aborted) return undefined;
     this.#state = told === undefined ? 'none' : 'kept';
     if (told === undefined) this.#askAgainAt = this.#clock.steady() + ASK_AGAIN_MS;
     // Another content was found meanwhile.

@@ -829,6 +829,50 @@ test('a store that is restored once more, while it is filled again, gets all of 
   ]);
 });
 
+test('older content that a receipt finds too late is found by the next one', async () => {
+  const clock = new VirtualClock();
+  let held = 0;
+  let delayMs = 0;
+  const sink = Object.assign(new ScriptedSink(), {
+    identity: async () => 'the one',
+    receipt: async () => held,
+    giveReceipt: async (_: string, time: number, known: number | undefined) => {
+      const before = held;
+      if (isAsKnown(before, known)) held = time;
+      await clock.sleep(delayMs, new AbortController().signal);
+      return { before };
+    },
+  });
+  const replaced: (number | undefined)[] = [];
+  const { lane } = laneOf(
+    clock,
+    sink,
+    {
+      keeper: keeperThatSaves(clock, []),
+      identity: 'the one',
+      receipts: { writer: 'writer', known: new Map([['writer', 0]]) },
+      from: 0,
+    },
+    { storeReplaced: (older) => replaced.push(older?.to) },
+  );
+  void lane.run();
+  const confirm = async (window: number) => {
+    lane.offer(sizedWindow(window, 3));
+    lane.advance((window + 1) * WINDOW_MS, 0);
+    await clock.pass(8000);
+  };
+  await confirm(0);
+  await confirm(1);
+  expect(held).toBe(2 * WINDOW_MS);
+  held = WINDOW_MS;
+  delayMs = 6000;
+  await confirm(2);
+  expect([replaced, lane.receipts.state]).toEqual([[], 'failing']);
+  delayMs = 0;
+  await confirm(3);
+  expect(replaced).toEqual([WINDOW_MS]);
+});
+
 test('a receipt that fails is counted and told once; a store that keeps none is asked again later', async () => {
   const clock = new VirtualClock();
   const keeper = new CheckpointKeeper({
