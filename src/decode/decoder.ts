@@ -14,7 +14,7 @@ export interface SampleHandler {
    * others are kept. Called once for each reason, when the message is finished.
    */
   rejected(reason: InputRejection, message: Uint8Array, count: number): void;
-  /** Takes note of a sample that is a running total, and so a gauge. */
+  /** Takes note of a sample that is a running total which only rises. It is a gauge, though it counts. */
   cumulative?(): void;
   /** Takes a message of which nothing is kept. */
   rejectedMessage(reason: InputRejection, message: Uint8Array): void;

@@ -154,7 +154,8 @@ export class OtlpJson implements OtlpReader {
       this.#metricOf.push(this.#metrics.length);
     }
     const own: OtlpShared = LONE_SURROGATE.test(name) ? { ...shared, rejection: 'bad_unicode' } : shared;
-    this.#metrics.push({ name, shared: own, kind: found[1], temporality });
+    const isMonotonic = get(data, 'isMonotonic') === true;
+    this.#metrics.push({ name, shared: own, kind: found[1], temporality, isMonotonic });
   }
 
   read(point: number, into: OtlpPoint): InputRejection | undefined {
@@ -319,6 +320,7 @@ const SNAKE: ReadonlyMap<string, string> = new Map(
     'scopeMetrics',
     'exponentialHistogram',
     'aggregationTemporality',
+    'isMonotonic',
     'dataPoints',
     'timeUnixNano',
     'asInt',

@@ -28,6 +28,8 @@ export interface OtlpMetric {
   /** Undefined: none that is known. */
   readonly kind: OtlpKind | undefined;
   readonly temporality: number;
+  /** Of a sum: whether its total only rises. One that also falls is a level, which a gauge shows as it is. */
+  readonly isMonotonic: boolean;
 }
 
 /** A data point. One object is filled again and again. */

@@ -251,16 +251,19 @@ export class OtlpProtobuf implements OtlpReader {
     }
     if (data === undefined) return;
     let temporality = 0;
+    let isMonotonic = false;
     const first = this.#size;
     const number = this.#metrics.length;
     while (data.next()) {
       this.looked++;
       if (data.is(1, BYTES)) this.#place(data.start, data.end, number);
       else if (data.is(2, VARINT)) temporality = data.low;
+      else if (data.is(3, VARINT)) isMonotonic = data.low !== 0;
     }
     if (this.#size === first) return;
     const bad: OtlpShared = { ...shared, rejection: 'bad_unicode' };
-    this.#metrics.push({ name: name ?? '', shared: name === undefined ? bad : shared, kind, temporality });
+    const own = name === undefined ? bad : shared;
+    this.#metrics.push({ name: name ?? '', shared: own, kind, temporality, isMonotonic });
   }
 
   #place(start: number, end: number, metric: number): void {

@@ -38,7 +38,7 @@ const NOBODY: SampleHandler = { sample() {}, rejected() {}, rejectedMessage() {}
 /**
  * OpenTelemetry's metrics, as protobuf or as JSON. Sums with delta temporality are counters, gauges are gauges, and
  * histograms with delta temporality are timers. What is cumulative is a gauge of its running total: nothing is kept
- * across windows, so it cannot be turned into increments.
+ * across windows, so it cannot be turned into increments. For a sum that also falls, a gauge is what it should be.
  *
  * All data points are found first, then each is read by itself. A point that is not a sample is rejected alone.
  */
@@ -137,7 +137,7 @@ export class OtlpDecoder implements Decoder {
   #read(number: number): InputRejection | undefined {
     const reader = this.#reader;
     const metric = reader.metric(number);
-    const { shared, kind, temporality } = metric;
+    const { shared, kind, temporality, isMonotonic } = metric;
     if (shared.rejection !== undefined) return shared.rejection;
     if (kind === undefined) return 'bad_type';
     if (kind === 'summary') return 'summary';
@@ -150,7 +150,7 @@ export class OtlpDecoder implements Decoder {
     if (kind === 'gauge') return this.#hand(metric, '', GAUGE, point.value, 1);
     if (temporality !== DELTA && temporality !== CUMULATIVE) return 'bad_type';
     const isDelta = temporality === DELTA;
-    if (!isDelta) this.#handler.cumulative?.();
+    if (!isDelta && (kind !== 'sum' || isMonotonic)) this.#handler.cumulative?.();
     if (kind === 'sum') return this.#hand(metric, '', isDelta ? COUNTER : GAUGE, point.value, 1);
     if (isDelta) return this.#takeTimer(metric, kind === 'exponential');
     const rejection = this.#hand(metric, '.count', GAUGE, point.count, 1);

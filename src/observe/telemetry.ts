@@ -139,7 +139,7 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'counter',
     name: 'fanout_samples_cumulative_total',
-    help: 'Data points of OTLP that are running totals, and so gauges.',
+    help: 'Data points of OTLP that are running totals which only rise, and so gauges.',
     of: ({ samples }) => one(samples.cumulative),
   },
   {

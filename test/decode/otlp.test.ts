@@ -214,6 +214,30 @@ describe('what a data point comes to', () => {
   });
 });
 
+test('a running total is announced, unless it is a level: then a gauge is what it should be', () => {
+  const announced = (what: object, isSnake = false) =>
+    [protobuf(request([what])), Buffer.from(JSON.stringify(request([what])))].map((message) => {
+      let times = 0;
+      const decoder = makeDecoder(new SeriesTable(10), { ...SETTINGS, metricsFormat: 'otlp' });
+      const handler = { sample() {}, rejected() {}, rejectedMessage() {}, cumulative: () => void times++ };
+      const text = isSnake ? message.toString().replace('isMonotonic', 'is_monotonic') : message;
+      decoder.take(wholeMessage(Buffer.from(text)), handler);
+      decoder.flush(handler);
+      return times;
+    });
+  const monotonic = sum('s', CUMULATIVE, point(3), point(4));
+  const { isMonotonic: _, ...unsaid } = monotonic.sum;
+  const counts = { dataPoints: [{ timeUnixNano: TIME, count: 5, sum: 9.5 }] };
+  expect(announced(monotonic)).toEqual([2, 2]);
+  expect(announced(monotonic, true)[1]).toBe(2);
+  expect(announced({ name: 's', sum: { ...unsaid, isMonotonic: false } })).toEqual([0, 0]);
+  expect(announced({ name: 's', sum: unsaid })).toEqual([0, 0]);
+  expect(announced({ name: 'h', histogram: { ...counts, aggregationTemporality: CUMULATIVE } })).toEqual([
+    1, 1,
+  ]);
+  expect(announced(sum('s', DELTA, point(3)))).toEqual([0, 0]);
+});
+
 describe('JSON as SDKs write it', () => {
   const point = (given: object) => JSON.stringify(request([gauge('g', given)]));
   test.each([
