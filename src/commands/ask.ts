@@ -1,9 +1,10 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
+import { parseDuration } from '../base/time-text.ts';
 import { MAX_BY, MAX_GROUPS, MAX_WHERE, RECENT_MS } from '../recent/question.ts';
 import { withAskedInstances } from './terminal/asked-instances.ts';
 import { BUS, describe, INTERRUPTED, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { loaded } from './terminal/loaded.ts';
-import { dimensionFilter, integer, TIME_FORMS, time, timeout } from './terminal/option-values.ts';
+import { dimensionFilter, integer, TIME_FORMS, time } from './terminal/option-values.ts';
 
 const SHOWN_GROUPS = 50;
 
@@ -58,8 +59,9 @@ export function askCommand(): Command {
 }
 
 function last(text: string): number {
-  const ms = timeout(text);
-  if (ms > RECENT_MS) throw new InvalidArgumentError('Expected a duration from 1ms to 1h, such as 5m.');
+  const ms = parseDuration(text);
+  if (ms === undefined || ms < 1 || ms > RECENT_MS)
+    throw new InvalidArgumentError('Expected a duration from 1ms to 1h, such as 5m.');
   return ms;
 }
 

@@ -4,7 +4,7 @@ import { loaded } from './terminal/loaded.ts';
 import { dimensionFilter, TIME_FORMS, time } from './terminal/option-values.ts';
 
 const PAGE = {
-  summary: 'count samples in the stream and sum their values, exactly',
+  summary: 'count samples in the stream, exactly, and sum their values',
   text: `
 As in every store, a sample counts in the window that it belongs to. So the sum of count over the windows from --from to
 --to is the number to expect in a store. Both times are moved to the start of their window, and the range is limited to

@@ -66,6 +66,16 @@ export function otherBusTexts(replies: readonly Reply[]): string[] {
   );
 }
 
+/** The same for programs: nothing if all answers are from the bus of NATS_URL. */
+export function otherBuses(replies: readonly Reply[]): {
+  readonly otherBus?: readonly { readonly instance: string; readonly urls: readonly string[] }[];
+} {
+  const others = replies.flatMap(({ instance, otherBus: urls }) =>
+    urls === undefined ? [] : [{ instance, urls }],
+  );
+  return others.length === 0 ? {} : { otherBus: others };
+}
+
 function titled({ reply: { instance, via } }: Outcome, text: string): string {
   return `${printable(instance)}${VIA[via]}:\n\n${text.trimEnd()}`;
 }

@@ -92,12 +92,13 @@ async function runStages(
   const { windows } = traffic;
   const has = (stage: Stage) => !without.has(stage);
   const options = { windows, secondsEach, clock, signal };
-  const fresh = has('freshness') ? Math.min(FRESH_WINDOWS, Math.ceil(MAX_FRESH_SHARE * windows.length)) : 0;
+  const fresh = has('freshness') ? freshOf(windows.length) : 0;
   const backlog = windows.slice(0, windows.length - fresh);
   if (has('ingest')) await ingest(run, options);
   const needsTable = needsRows({ questions: questions.length, without });
   if (needsTable) await backfill(run, about, { ...options, windows: backlog });
   if (fresh > 0) await freshness(run, windows.slice(-fresh));
+  else if (has('freshness')) for (const store of stores) store.remark('freshness: one window is too few');
   if (needsTable) await room(run);
   if (questions.length > 0) await ask(run, questions);
   if (has('money')) {
@@ -109,6 +110,11 @@ async function runStages(
     if (!has('backfill')) result.backfill = null;
     if (!has('room')) result.room = null;
   }
+}
+
+/** How many windows are held back for freshness. The backfill has to have some. */
+function freshOf(windows: number): number {
+  return Math.max(0, Math.min(FRESH_WINDOWS, Math.ceil(MAX_FRESH_SHARE * windows), windows - 1));
 }
 
 async function ingest({ stores, signal, progress }: TrialRun, options: StageOptions): Promise<void> {

@@ -1,8 +1,7 @@
 import type { Tiling } from '../aggregate/tiling.ts';
-import { errorText } from '../base/error-text.ts';
 import type { NameChoices } from '../deliver/name-choices.ts';
 import { isCheckProbe } from '../sink/check-probe.ts';
-import type { StoredPoint, WindowRange } from '../sink/contract.ts';
+import { failureInWords, type StoredPoint, type WindowRange } from '../sink/contract.ts';
 import {
   type ExpectedRows,
   keepExample,
@@ -91,7 +90,7 @@ export class SinkJudge {
       } catch (error) {
         if (signal.aborted || attempt < ATTEMPTS) continue;
         this.#isGivenUp = true;
-        this.doubt(`the store cannot be read: ${errorText(error)}`);
+        this.doubt(`the store cannot be read: ${failureInWords(error)}`);
       }
     }
   }

@@ -215,6 +215,8 @@ describe('compare', () => {
     expect(gone.stdout).toContain('sqlite@');
     expect((await compare('--url', 'ftp://x')).stderr).toContain('Expected a URL such as');
     expect((await compare('--report', 'x.html')).stderr).toContain('--report needs --for');
+    const lost = await compare('--for', '10m', '--report', join(stack.folder, 'nowhere/x.html'));
+    expect(lost.stderr).toMatch(/ENOENT: .*nowhere.*\. Give the name of a file/);
   });
 
   test('a report has the figures of the whole time, in one file; Ctrl-C writes what there is so far', async () => {

@@ -185,6 +185,13 @@ test('over HTTP and as an endpoint, an instance answers for its slice, and says 
   });
 });
 
+test('a dimension that no series has is said: it may be misspelled', async () => {
+  const asked = await run('ask', '--by', 'app,stats', '--from', iso(from), '--to', iso(to));
+  expect(asked.json.remarks).toEqual(['no series of these groups has the dimension stats']);
+  const none = await run('ask', 'nothing', '--by', 'app', '--from', iso(from), '--to', iso(to));
+  expect([none.json.groups, none.json.remarks]).toEqual([[], []]);
+});
+
 test('cardinality names what has the most series', async () => {
   const { code, json } = await run('cardinality');
   expect(code).toBe(0);

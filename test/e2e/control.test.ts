@@ -13,6 +13,7 @@ import { VERSION } from '../../src/base/version.ts';
 import { findControlSocket } from '../../src/control/control-socket.ts';
 import { OPERATIONS } from '../../src/control/request.ts';
 import { viewOf } from '../../src/observe/view.ts';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
@@ -413,6 +414,11 @@ test('an instance of another bus, found by its socket, is shown as such, and not
     ]);
     const read = await ctl(elsewhere, 'config', '--json');
     expect(read).toMatchObject({ code: 0, answers: [{ instance, otherBus: [nats.url] }] });
+    for (const command of ['ask', 'cardinality']) {
+      const asked = startProgram([command, '--json', '--timeout', `${LIMIT_MS}ms`], elsewhere);
+      await asked.ended;
+      expect(JSON.parse(asked.output.stdout)).toMatchObject({ otherBus: [{ instance, urls: [nats.url] }] });
+    }
   } finally {
     await other.stop();
   }

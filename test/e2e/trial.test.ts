@@ -180,6 +180,30 @@ test('fills its tables without the stage backfill only if something else needs t
   for (const { stderr } of [asked, priced]) expect(stderr).not.toContain('backfill ...');
 });
 
+test('of one window, nothing is held back for freshness, and nothing is said that was not measured', async () => {
+  const args = ['--seconds', '0.1', '--sinks', 'sqlite', '--json'];
+  const { stdout } = await trial(...args, '--memory', '1B', '--without', 'ingest,questions,money');
+  const { stores, traffic } = JSON.parse(stdout) as TrialResult;
+  expect(traffic.windows).toBe(1);
+  const [{ backfill, freshness, remarks }] = stores as [StoreResult];
+  expect(backfill!.points).toBe(traffic.points);
+  expect([freshness, remarks]).toEqual([null, ['freshness: one window is too few']]);
+});
+
+test('a file that cannot be written or read is told before the work', async () => {
+  const lost = join(folder.path, 'nowhere/report.html');
+  for (const args of [
+    ['--report', lost],
+    ['--report', folder.path],
+    ['diff', lost, 'half.json'],
+  ]) {
+    const { code, stdout, stderr } = await trial(...args);
+    expect([code, stdout], stderr).toEqual([1, '']);
+    expect(stderr).toMatch(/^error: .*(ENOENT: .*nowhere|is a folder).*\. Give /);
+    expect(stderr).not.toContain('reading the stream');
+  }
+});
+
 test('deletes its tables when it is stopped', async () => {
   const args = ['trial', '--json', '--seconds', '60', '--sinks', 'postgres,sqlite', '--without', 'ingest'];
   const program = startProgram(args, env);

@@ -5,7 +5,7 @@ import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { ClosedWindow } from '../../src/aggregate/window.ts';
 import { WindowMerger } from '../../src/aggregate/window-merger.ts';
 import { NameChoices } from '../../src/deliver/name-choices.ts';
-import type { StoredPoint, WindowRange } from '../../src/sink/contract.ts';
+import { SinkError, type StoredPoint, type WindowRange } from '../../src/sink/contract.ts';
 import { onlyMatching, Verification } from '../../src/verify/verification.ts';
 import { counterWindow, WINDOW_MS } from '../deliver/fixtures.ts';
 
@@ -26,7 +26,7 @@ class Store {
     this.reads.push(range);
     const { from, to } = range;
     yield* this.points.filter(({ windowStart }) => windowStart >= from && windowStart < to).slice(0, 1);
-    if (this.failures-- > 0) throw new Error('lost the connection');
+    if (this.failures-- > 0) throw new SinkError('connection', 'lost the connection', 'Look at the network.');
     yield* this.points.filter(({ windowStart }) => windowStart >= from && windowStart < to).slice(1);
   }
 }
@@ -104,7 +104,7 @@ test('a read that fails is retried once, and nothing counts twice; then the stor
   expect(store.reads.length).toBe(reads);
   expect(verdict(verification)).toMatchObject({
     windows: { equal: 1, different: 1, notOwed: 0, unknown: 8 },
-    reasons: ['the store cannot be read: lost the connection'],
+    reasons: ['the store cannot be read: lost the connection. Look at the network.'],
   });
 });
 

@@ -44,7 +44,7 @@ export const duration = milliseconds(setting.duration({ meaning: '' }));
 export const timeout = milliseconds(setting.timeout({ meaning: '' }));
 
 /** The forms of a time, for the help of an option. */
-export const TIME_FORMS = '10m (ago), 18:36, 2026-11-23 or RFC 3339; UTC without a zone';
+export const TIME_FORMS = '10m (ago), 18:36 (the last one), 2026-11-23 or RFC 3339; UTC without a zone';
 
 /** Milliseconds since 1970. */
 export function time(text: string): number {

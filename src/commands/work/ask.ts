@@ -6,7 +6,7 @@ import type { Reply } from '../../control/client.ts';
 import { type InstanceAnswer, type MergedAnswer, rangesInWords, together } from '../../recent/merge.ts';
 import type { AnswerGroup, RecentAnswer, Sum } from '../../recent/question.ts';
 import type { DimensionFilter } from '../../tap/filters.ts';
-import { otherBusTexts } from '../ctl-report.ts';
+import { otherBuses, otherBusTexts } from '../ctl-report.ts';
 import { print, warn } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { cutLines, renderTable } from '../terminal/table.ts';
@@ -40,13 +40,19 @@ export default async function runAsk(
     process.exitCode = 1;
     process.exit();
   }
-  const text = options.json ? toJson(answer, options) : toText(answer, options);
-  await print(text, exitCodeOf(answer.complete ? 0 : 1));
+  const { replies, merged } = answer;
+  const text = options.json ? toJson(merged, replies, options) : toText(merged, options);
+  await print(text, exitCodeOf(merged.complete ? 0 : 1));
   process.exit();
 }
 
+interface Answered {
+  readonly replies: readonly Reply[];
+  readonly merged: MergedAnswer;
+}
+
 /** Asks everybody, then those whose windows count for these. Undefined if nobody has an answer. */
-async function askAbout(name: string | undefined, options: AskOptions): Promise<MergedAnswer | undefined> {
+async function askAbout(name: string | undefined, options: AskOptions): Promise<Answered | undefined> {
   const config = await loadConfig(process.env, WITHOUT_SINKS);
   const question = fieldsOf(name, options);
   const asking = { operation: 'query', unaddressed: 'all' } as const;
@@ -55,12 +61,21 @@ async function askAbout(name: string | undefined, options: AskOptions): Promise<
   warn([...refusalsOf(replies), ...otherBusTexts(replies)]);
   const silent = replies.filter(({ body }) => body === undefined).map(({ instance }) => instance);
   if (first.length === 0) return undefined;
-  return await together(first, silent, async ({ instance, only }, range) => {
+  const merged = await together(first, silent, async ({ instance, only }, range) => {
     const reply = replies.find((one) => one.instance === instance)!;
     const { last: _, ...rest } = question;
     const request = { ...rest, ...range, sketches: true, ...(only && { ranges: rangesInWords(only) }) };
     return answersOf(await way(reply).ask(instance, 'query', request))[0];
   });
+  return { replies, merged: { ...merged, remarks: [...merged.remarks, ...absentKeys(merged, options)] } };
+}
+
+/** A misspelled dimension must not pass for one that is empty. */
+function absentKeys({ groups }: MergedAnswer, { by }: AskOptions): string[] {
+  if (groups.length === 0) return [];
+  return by
+    .filter((key) => groups.every(({ dimensions }) => (dimensions[key] ?? '') === ''))
+    .map((key) => `no series of these groups has the dimension ${key}`);
 }
 
 function fieldsOf(name: string | undefined, { where, by, last, from, to }: AskOptions) {
@@ -87,8 +102,13 @@ function refusalsOf(replies: readonly Reply[]): string[] {
   });
 }
 
-function toJson({ groups, ...answer }: MergedAnswer, { limit }: AskOptions): string {
-  return `${printableJson({ ...answer, groups: groups.slice(0, limit), hidden: Math.max(0, groups.length - limit) }, 2)}\n`;
+function toJson(
+  { groups, ...answer }: MergedAnswer,
+  replies: readonly Reply[],
+  { limit }: AskOptions,
+): string {
+  const hidden = Math.max(0, groups.length - limit);
+  return `${printableJson({ ...answer, groups: groups.slice(0, limit), hidden, ...otherBuses(replies) }, 2)}\n`;
 }
 
 function toText(answer: MergedAnswer, { by, limit }: AskOptions): string {

@@ -2,7 +2,7 @@ import { amount, counted } from '../../base/number-format.ts';
 import { printable, printableJson } from '../../base/printable.ts';
 import { loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import type { CardinalityAnswer, Spread } from '../../recent/cardinality.ts';
-import { otherBusTexts } from '../ctl-report.ts';
+import { otherBuses, otherBusTexts } from '../ctl-report.ts';
 import { print, warn } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { renderTable } from '../terminal/table.ts';
@@ -34,7 +34,7 @@ export default async function runCardinality(options: CardinalityOptions): Promi
     process.exit();
   }
   const text = options.json
-    ? `${printableJson({ instance: most.instance, answered: answers.length, ...most.answer }, 2)}\n`
+    ? `${printableJson({ instance: most.instance, answered: answers.length, ...most.answer, ...otherBuses(replies) }, 2)}\n`
     : toText(most.instance, most.answer);
   await print(text, exitCodeOf(0));
   process.exit();

@@ -10,6 +10,7 @@ import { type Tone, troubleText } from '../../observe/sink-card.ts';
 import { briefHeadline, viewOf } from '../../observe/view.ts';
 import { localUrlOf } from '../terminal/option-values.ts';
 import { print } from '../terminal/output.ts';
+import { checkReportFile } from '../terminal/report-file.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { type Cell, cutLines, renderTable } from '../terminal/table.ts';
 
@@ -39,6 +40,7 @@ export default async function runCompare(
     command.error('error: --report needs --for, such as --for 10m');
   if (options.report !== undefined && url.length > 1)
     command.error('error: a report covers one service: give one --url');
+  checkReportFile(options.report, command);
   const asked = url.length > 0 ? url : [localUrlOf(process.env)];
   process.exit(exitCodeOf(await compare({ ...options, url: asked }, stopSignal())));
 }

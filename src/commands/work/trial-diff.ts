@@ -1,5 +1,6 @@
 import { readFileSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
+import { errorText } from '../../base/error-text.ts';
 import { amount, milliseconds } from '../../base/number-format.ts';
 import { printable, printableJson } from '../../base/printable.ts';
 import {
@@ -24,8 +25,13 @@ export default async function runTrialDiff(
 ): Promise<void> {
   const { json } = command.optsWithGlobals<{ readonly json?: true }>();
   const read = (file: string): TrialResult => {
-    const isLong = statSync(file).size > MAX_FILE_BYTES;
-    const parsed = isLong ? 'it is too long' : parseTrial(readFileSync(file, 'utf8'));
+    let parsed: TrialResult | string;
+    try {
+      const isLong = statSync(file).size > MAX_FILE_BYTES;
+      parsed = isLong ? 'it is too long' : parseTrial(readFileSync(file, 'utf8'));
+    } catch (error) {
+      return command.error(`error: ${errorText(error)}. Give two files with what trial --json printed`);
+    }
     return typeof parsed === 'string' ? command.error(`error: ${file} is not a trial: ${parsed}`) : parsed;
   };
   const [first, second] = [read(before), read(after)];

@@ -22,6 +22,7 @@ import { readTraffic, type TrialTraffic } from '../../trial/traffic.ts';
 import { verdictOf } from '../../trial/verdict.ts';
 import { print, warn } from '../terminal/output.ts';
 import { showProgress } from '../terminal/progress-bar.ts';
+import { checkReportFile } from '../terminal/report-file.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { brokenInto, type Cell, renderTable } from '../terminal/table.ts';
 
@@ -41,6 +42,7 @@ interface TrialCommandOptions {
 const ALIVE_MS = 60_000;
 
 export default async function runTrialCommand(options: TrialCommandOptions, command: Command): Promise<void> {
+  checkReportFile(options.report, command);
   const config = await loadConfig(process.env);
   if (config.core.metricsSource === 'core')
     command.error('error: plain NATS (METRICS_SOURCE=core) keeps no messages to try stores with');
@@ -50,14 +52,14 @@ export default async function runTrialCommand(options: TrialCommandOptions, comm
     warn([`${id} is left out: rows of a trial cannot be kept apart in the kind ${kind}`]);
   if (able.length === 0) command.error('error: none of these sinks can be tried');
   const result = await trial(options, config, able);
-  if (options.report !== undefined) {
-    writeFileSync(options.report, trialReport(result));
-    process.stderr.write(`The report is in ${options.report}.\n`);
-  }
   await print(
     options.json ? `${printableJson(result)}\n` : trialText(result),
     exitCodeOf(isFine(result) ? 0 : 1),
   );
+  if (options.report !== undefined) {
+    writeFileSync(options.report, trialReport(result));
+    process.stderr.write(`The report is in ${options.report}.\n`);
+  }
   endProcess();
 }
 
