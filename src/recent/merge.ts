@@ -68,7 +68,8 @@ function sharesOf(answers: readonly InstanceAnswer[]): Share[] {
 
 /**
  * Makes one answer of the first ones, which were asked without regard to each other. `ask` asks an instance for its
- * share of a range; it resolves to undefined if that does not answer. `silent`: instances that did not answer at first.
+ * share of a range; it resolves to undefined if that does not answer. `silent`: instances that gave no answer at first,
+ * and why, in words.
  */
 export async function together(
   first: readonly InstanceAnswer[],
@@ -87,7 +88,8 @@ export async function together(
   const answers = counted.flatMap((answer) => answer ?? []);
   const lost = first.filter(({ instance }) => !same.some((one) => one.instance === instance));
   const known = same.map(({ answer }) => answer);
-  return mergedAnswer(answers, known, range, [...silent, ...lost.map(({ instance }) => instance)]);
+  const lostInWords = lost.map(({ instance }) => `${instance} did not answer`);
+  return mergedAnswer(answers, known, range, [...silent, ...lostInWords]);
 }
 
 interface Window {
@@ -137,7 +139,7 @@ export interface MergedAnswer extends Omit<RecentAnswer, 'boundary' | 'slice' | 
 
 /**
  * Adds up answers with no window in common, but in core mode. `known`: all answers, also of those whose windows do not
- * count: they say why something is missing. `silent`: instances of which nobody knows what they have.
+ * count: they say why something is missing. `silent`: of instances of which nobody knows what they have, why.
  */
 function mergedAnswer(
   answers: readonly InstanceAnswer[],
@@ -159,7 +161,7 @@ function mergedAnswer(
   const { groups, others, isFolded } = mergedGroups(all, seconds);
   const lacks = [
     ...(left.length > 0 ? unansweredSlices(known) : []),
-    ...(left.length > 0 || isCore ? silent.map((instance) => `${instance} did not answer`) : []),
+    ...(left.length > 0 || isCore ? silent : []),
     ...(isFolded && all.length > 1 ? ['there are too many groups: some of those shown may be too low'] : []),
   ];
   const since = known.flatMap((answer) => answer.since ?? []).sort();

@@ -192,6 +192,29 @@ test('a dimension that no series has is said: it may be misspelled', async () =>
   expect([none.json.groups, none.json.remarks]).toEqual([[], []]);
 });
 
+test('on plain NATS, the part of an instance that keeps nothing is missing, and the answer says so', async () => {
+  const parts = { ...env, METRICS_SOURCE: 'core', PIPELINE: 'parts', METRICS_SUBJECTS: 'parts' };
+  const keeping = await startServiceProgram(parts);
+  const forgetting = await startServiceProgram({ ...parts, RECENT_BYTES: '0' });
+  try {
+    await eventually('both are on the bus', async () => {
+      const found = await Promise.all([keeping.status(), forgetting.status()]);
+      return found.every(({ control }) => control.onBus);
+    });
+    await eventually('a window', async () => (await keeping.status()).windows.boundary !== null);
+    client.publish('parts', JSON.stringify({ name: 'a', type: 'counter', value: 1 }));
+    const { instance } = await forgetting.status();
+    const asked = startProgram(['ask', '--last', '1s', '--json'], { HTTP_PORT: '1', ...parts });
+    expect(await asked.ended, asked.output.stderr).toBe(1);
+    expect(JSON.parse(asked.output.stdout)).toMatchObject({
+      complete: false,
+      remarks: expect.arrayContaining([expect.stringMatching(new RegExp(`^${instance}: .*RECENT_BYTES=0`))]),
+    });
+  } finally {
+    await Promise.all([keeping.stop('SIGKILL'), forgetting.stop('SIGKILL')]);
+  }
+});
+
 test('cardinality names what has the most series', async () => {
   const { code, json } = await run('cardinality');
   expect(code).toBe(0);

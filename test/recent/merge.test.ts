@@ -145,8 +145,8 @@ test('core mode: the parts of several instances add up', async () => {
     windows: 1,
     groups: [{ count: 2, sum: 4, sumPerSecond: 4 }],
   });
-  const lacking = await together(answers, ['third'], async ({ instance }) =>
+  const lacking = await together(answers, ['third: it keeps nothing'], async ({ instance }) =>
     answers.find((one) => one.instance === instance),
   );
-  expect(lacking).toMatchObject({ complete: false, remarks: ['third did not answer'] });
+  expect(lacking).toMatchObject({ complete: false, remarks: ['third: it keeps nothing'] });
 });

@@ -58,8 +58,8 @@ async function askAbout(name: string | undefined, options: AskOptions): Promise<
   const asking = { operation: 'query', unaddressed: 'all' } as const;
   const { way, replies } = await askInstances({ ...asking, request: question }, options, config);
   const first = answersOf(replies);
-  warn([...refusalsOf(replies), ...otherBusTexts(replies)]);
-  const silent = replies.filter(({ body }) => body === undefined).map(({ instance }) => instance);
+  const silent = refusalsOf(replies);
+  warn([...silent, ...otherBusTexts(replies)]);
   if (first.length === 0) return undefined;
   const merged = await together(first, silent, async ({ instance, only }, range) => {
     const reply = replies.find((one) => one.instance === instance)!;
