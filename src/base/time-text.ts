@@ -59,7 +59,8 @@ export function parseSpan(text: string): number | undefined {
 export function parsePast(text: string, now: number): number | undefined {
   if (text === 'now') return now;
   const ago = parseSpan(text);
-  if (ago !== undefined) return now - ago;
+  // Nothing was published before 1970, and a `Date` ends somewhere.
+  if (ago !== undefined) return ago <= now ? now - ago : undefined;
   if (/^\d{4}-\d\d-\d\d$/.test(text)) return parseTime(`${text}T00:00:00Z`);
   const [, hours, seconds = ':00'] = /^(\d\d:\d\d)(:\d\d)?[Zz]?$/.exec(text) ?? [];
   if (hours === undefined) return parseTime(withZone(text));

@@ -224,8 +224,14 @@ function parseObject(bytes: Uint8Array): Readonly<Record<string, unknown>> {
 function checkRange({ from, to }: { readonly from?: number; readonly to?: number }, now: number): void {
   if (from === undefined) return;
   const end = to ?? now;
-  if (from >= end)
-    throw new Refusal('bad_value', `from must be before ${to === undefined ? 'now' : 'to'}`, 'from');
+  if (from >= end) {
+    const times = `${new Date(from).toISOString()} and ${new Date(end).toISOString()}`;
+    throw new Refusal(
+      'bad_value',
+      `from must be before ${to === undefined ? 'now' : 'to'}: ${times}`,
+      'from',
+    );
+  }
   if (end - from <= MAX_RANGE_MS) return;
   const days = MAX_RANGE_MS / (24 * 3_600_000);
   throw new Refusal('range_too_long', `the range is longer than ${days} days`, 'from');

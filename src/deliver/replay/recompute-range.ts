@@ -49,7 +49,11 @@ export async function wholeWindows(
   tiling: Tiling,
 ): Promise<WholeWindows> {
   if (from !== undefined && to !== undefined && from >= to)
-    throw new BusError('--from is not before --to', 'Give an earlier --from, or a later --to.');
+    throw new BusError(
+      // Of `14:00` and `23:00`, the later one may have been yesterday.
+      `--from is not before --to: ${new Date(from).toISOString()} and ${new Date(to).toISOString()}`,
+      'Give an earlier --from, or a later --to.',
+    );
   const facts = await describeStream(bus, core);
   const now = systemClock.now();
   const extent = { firstTime: facts.firstTime, truncated: isTruncated(facts) };
