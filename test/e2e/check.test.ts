@@ -50,6 +50,22 @@ test('check creates nothing on the bus, and says that the service will', async (
   await bus.close();
 });
 
+test('check warns of variables that have no effect', async () => {
+  const odd = { METRICS_STRAEM: 'x', SINK_POSTGRES_URL: 'postgres://db/db' };
+  const { code, stdout } = await check({ ...stack.env, ...odd }, '--json');
+  expect(code).toBe(0);
+  expect((JSON.parse(stdout) as Finding[])[0]).toEqual({
+    what: 'settings',
+    state: 'warn',
+    detail:
+      'METRICS_STRAEM is not a setting: did you mean METRICS_STREAM?; SINK_POSTGRES_URL is set, but SINK_POSTGRES_ENABLED is not: this sink is off',
+    advice: 'Correct or remove what has no effect.',
+  });
+  const told = await check({ ...stack.env, ...odd });
+  expect(told.stdout).toContain('1 warn');
+  expect(told.stdout).toMatch(/^settings +warn +METRICS_STRAEM/m);
+});
+
 test('check says if MAX_SERIES_BYTES does not fit into the memory', async () => {
   const env = { ...stack.env, MAX_SERIES_BYTES: '1TB' };
   const { code, stdout } = await check(env, '--json');

@@ -35,16 +35,17 @@ const COLUMNS = ['what', 'state', 'detail'] as const;
 
 export default async function runCheck(options: { json?: true; watch?: number }): Promise<void> {
   const config = await loadConfig(process.env);
-  warn(config.warnings);
+  if (options.json) warn(config.warnings);
   // A reader that stops early (`| head`) does not change the exit code: see main.ts.
   process.stdout.on('error', () => {});
   const lines = options.json ? undefined : new Lines(config);
   await lines?.begin();
   const findings: Finding[] = [];
   const closing: Promise<void>[] = [];
-  const memory = checkMemory(config);
-  findings.push(memory);
-  await lines?.add(memory);
+  for (const finding of [...checkSettings(config), checkMemory(config)]) {
+    findings.push(finding);
+    await lines?.add(finding);
+  }
   const stores = new Map<string, string>();
   for await (const finding of checkBus(config, stores, options.watch)) {
     findings.push(finding);
@@ -75,6 +76,7 @@ class Lines {
 
   constructor({ core, sinks }: Config) {
     const names = [
+      SETTINGS_NAME,
       MEMORY_NAME,
       BUS_NAME,
       ...(core.metricsSource === 'core'
@@ -96,6 +98,8 @@ class Lines {
   }
 }
 
+const SETTINGS_NAME = 'settings';
+
 const MEMORY_NAME = 'memory';
 
 const BUS_NAME = 'bus';
@@ -113,6 +117,13 @@ function ending(findings: readonly Finding[]): string {
   const [ok, warned, bad] = [of('ok'), of('warn'), of('failed')];
   const counts = `\n${ok.length} ok, ${warned.length} warn, ${bad.length} failed\n`;
   return listed('Good to know', ok) + listed('What to do', [...bad, ...warned]) + counts;
+}
+
+/** Wrong settings have ended it before. But other variables may be meant as settings. */
+function checkSettings({ warnings }: Config): Finding[] {
+  if (warnings.length === 0) return [];
+  const advice = 'Correct or remove what has no effect.';
+  return [{ what: SETTINGS_NAME, state: 'warn', detail: warnings.join('; '), advice }];
 }
 
 /** Of this machine or container: the service may run elsewhere. */
