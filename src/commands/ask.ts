@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { parseDuration } from '../base/time-text.ts';
+import { parseDuration, parseSpan } from '../base/time-text.ts';
 import { MAX_BY, MAX_GROUPS, MAX_WHERE, RECENT_MS } from '../recent/question.ts';
 import { withAskedInstances } from './terminal/asked-instances.ts';
 import { BUS, describe, INTERRUPTED, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
@@ -59,7 +59,7 @@ export function askCommand(): Command {
 }
 
 function last(text: string): number {
-  const ms = parseDuration(text);
+  const ms = parseDuration(text) ?? parseSpan(text);
   if (ms === undefined || ms < 1 || ms > RECENT_MS)
     throw new InvalidArgumentError('Expected a duration from 1ms to 1h, such as 5m.');
   return ms;

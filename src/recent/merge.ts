@@ -3,6 +3,7 @@
  * window counts once, whoever has it. In core mode every answer is a part, and all of them add up.
  */
 import { METRIC_TYPES } from '../aggregate/point.ts';
+import { counted } from '../base/number-format.ts';
 import { percentilesOf, ratesOf } from './answer.ts';
 import { BinSums } from './bin-sums.ts';
 import { remarksOf } from './coverage.ts';
@@ -133,7 +134,7 @@ function runsOf(windows: readonly Window[], isMeant: ReadonlySet<number>): Range
 }
 
 /** What a merged answer says. */
-export interface MergedAnswer extends Omit<RecentAnswer, 'boundary' | 'slice' | 'parts'> {
+export interface MergedAnswer extends Omit<RecentAnswer, 'boundary' | 'slice' | 'parts' | 'queueGroup'> {
   readonly instances: readonly string[];
 }
 
@@ -162,6 +163,7 @@ function mergedAnswer(
   const lacks = [
     ...(left.length > 0 ? unansweredSlices(known) : []),
     ...(left.length > 0 || isCore ? silent : []),
+    ...readTwice(known),
     ...(isFolded && all.length > 1 ? ['there are too many groups: some of those shown may be too low'] : []),
   ];
   const since = known.flatMap((answer) => answer.since ?? []).sort();
@@ -175,11 +177,28 @@ function mergedAnswer(
     doubtful,
     behindSeconds: Math.max(0, ...known.map((answer) => answer.behindSeconds)),
     since: since[0] ?? null,
-    remarks: [...new Set([...remarksOf({ missing, doubtful }), ...lacks])],
+    remarks: [
+      ...new Set([...remarksOf({ missing, doubtful }), ...lacks, ...(isCore ? [partsInWords(all)] : [])]),
+    ],
     groups,
     others,
     instances: answers.map(({ instance }) => instance),
   };
+}
+
+/** In core mode, all who share no group read the same messages. */
+function readTwice(answers: readonly RecentAnswer[]): string[] {
+  const groups = answers.flatMap(({ queueGroup }) => (queueGroup === undefined ? [] : [queueGroup]));
+  const readers = groups.filter((group) => group === null).length + new Set(groups.filter(Boolean)).size;
+  if (readers < 2) return [];
+  return [
+    `all messages are read ${readers} times over, so they count ${readers} times here and in the stores: give all instances the same METRICS_QUEUE_GROUP`,
+  ];
+}
+
+/** Nobody knows how many instances there are. */
+function partsInWords({ length }: readonly RecentAnswer[]): string {
+  return `plain NATS: the parts of ${counted(length, 'instance')}; one that was too slow to be found is not noticed`;
 }
 
 function unionOf(windows: readonly Window[]): Ranges {

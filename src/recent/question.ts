@@ -111,6 +111,8 @@ export interface RecentAnswer extends Span {
   readonly slice: string;
   /** Core mode: other instances may have other parts of the same windows. */
   readonly parts: boolean;
+  /** Core mode: the group whose instances share the messages; null: this one reads all of them. */
+  readonly queueGroup?: string | null;
   /** The same as `missing` and `doubtful`, in words. */
   readonly remarks: readonly string[];
   readonly groups: readonly AnswerGroup[];

@@ -20,6 +20,7 @@ export interface RecentQuestionsOptions {
   /** See `RecentAnswer`. */
   readonly slice: string;
   readonly parts: boolean;
+  readonly queueGroup?: string | undefined;
   /** Names of which series were folded, for the answer about cardinality. */
   readonly folded?: () => readonly FoldedStatus[];
 }
@@ -38,13 +39,14 @@ export class RecentQuestions {
 
   /** Rejects with an `Unanswerable`. `left` aborts when nobody waits for the answer any longer. */
   async answer(question: RecentQuestion, left?: AbortSignal): Promise<RecentAnswer> {
-    const { clock, slice, parts } = this.#options;
+    const { clock, slice, parts, queueGroup = null } = this.#options;
     try {
-      return await this.#inTurn((view, turns) => {
+      const answer = await this.#inTurn((view, turns) => {
         this.#adder ??= new Adder();
         const of = { now: clock.now(), steady: clock.steady(), slice, parts };
         return this.#adder.answer(question, view, of, turns);
       }, left);
+      return { ...answer, ...(parts && { queueGroup }) };
     } finally {
       this.#options.windows?.asked();
       this.#prepare();

@@ -141,7 +141,8 @@ function holdersOf(engine: Engine | undefined, range: WindowRange): (name: strin
 }
 
 /** The windows of the last hour, and who answers questions about them. */
-function recentOf({ core: { recentBytes, slice, metricsSource, pipeline } }: Config) {
+function recentOf({ core }: Config) {
+  const { recentBytes, slice, metricsSource, metricsQueueGroup: queueGroup, pipeline } = core;
   const clock = systemClock;
   const recent = recentBytes === 0 ? undefined : new RecentWindows({ limitBytes: recentBytes, clock });
   const parts = metricsSource === 'core';
@@ -151,6 +152,7 @@ function recentOf({ core: { recentBytes, slice, metricsSource, pipeline } }: Con
     clock,
     slice: `${slice.index}/${slice.of}`,
     parts,
+    queueGroup,
     folded: () => folds.list(),
   });
   const replyTo: HttpOptions['recent'] = (call, left) =>

@@ -195,13 +195,38 @@ test('a file that cannot be written or read is told before the work', async () =
   for (const args of [
     ['--report', lost],
     ['--report', folder.path],
+    ['--report', ''],
+    ['--report', `${live}/report.html`],
+    ['--report', join(folder.path, 'new/')],
     ['diff', lost, 'half.json'],
+    ['diff', folder.path, 'half.json'],
   ]) {
     const { code, stdout, stderr } = await trial(...args);
     expect([code, stdout], stderr).toEqual([1, '']);
-    expect(stderr).toMatch(/^error: .*(ENOENT: .*nowhere|is a folder).*\. Give /);
+    expect(stderr).toMatch(
+      /^error: .*(ENOENT: .*nowhere|is a folder|is no folder|is no name of a file|EISDIR).*\. Give /,
+    );
     expect(stderr).not.toContain('reading the stream');
   }
+});
+
+test('the report is there, even if nobody reads the output to its end', async () => {
+  const report = join(folder.path, 'unread.html');
+  const args = [
+    '--seconds',
+    '0.1',
+    '--sinks',
+    'nothing',
+    '--json',
+    '--without',
+    'ingest',
+    '--report',
+    report,
+  ];
+  const program = startProgram(['trial', ...args], env);
+  program.child.stdout!.destroy();
+  await program.ended;
+  expect(readFileSync(report, 'utf8')).toContain('<html');
 });
 
 test('deletes its tables when it is stopped', async () => {

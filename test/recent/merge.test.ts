@@ -148,5 +148,35 @@ test('core mode: the parts of several instances add up', async () => {
   const lacking = await together(answers, ['third: it keeps nothing'], async ({ instance }) =>
     answers.find((one) => one.instance === instance),
   );
-  expect(lacking).toMatchObject({ complete: false, remarks: ['third: it keeps nothing'] });
+  const known = expect.stringMatching(/^plain NATS: the parts of 2 instances; /);
+  expect(lacking).toMatchObject({ complete: false, remarks: ['third: it keeps nothing', known] });
 });
+
+test.each([
+  [['g', 'g'], undefined],
+  [[null], undefined],
+  [[null, null], 2],
+  [['g', 'g', 'h'], 2],
+  [['g', null, null], 3],
+] as const)(
+  'core mode: instances of the groups %j read everything so many times: %j',
+  async (groups, times) => {
+    const { windows, questions } = recentWindows();
+    windows.began(START, TILING);
+    windows.closed(new Feed().window(0, []), boundaryAfter(0));
+    await windows.settled();
+    const answer = await questions.answer({ where: [], by: [], from: START });
+    const answers = groups.map(
+      (queueGroup, i): InstanceAnswer => ({
+        instance: `${i}`,
+        answer: { ...answer, parts: true, queueGroup },
+      }),
+    );
+    const merged = await together(answers, [], async ({ instance }) => answers[Number(instance)]);
+    const said = merged.remarks.find((remark) => remark.startsWith('all messages are read'));
+    expect([merged.complete, said?.split(' ')[4]]).toEqual([
+      times === undefined,
+      times === undefined ? undefined : `${times}`,
+    ]);
+  },
+);

@@ -1,17 +1,32 @@
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, statSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { errorText } from '../../base/error-text.ts';
+import { printable } from '../../base/printable.ts';
 
 /** Ends the command if the report could not be written: before the work, not after it. */
 export function checkReportFile(file: string | undefined, command: Command): void {
   if (file === undefined) return;
-  const advice = 'Give the name of a file in a folder that exists';
-  if (existsSync(file) && statSync(file).isDirectory())
-    command.error(`error: --report: ${file} is a folder. ${advice}`);
+  const refuse = (why: string) =>
+    command.error(`error: --report: ${printable(why)}. Give the name of a file in a folder that exists`);
+  if (file === '' || file.endsWith('/')) refuse(`'${file}' is no name of a file`);
+  const folder = dirname(file);
   try {
-    accessSync(existsSync(file) ? file : dirname(file), constants.W_OK);
+    if (!statSync(folder).isDirectory()) refuse(`${folder} is no folder`);
+    if (existsSync(file) && statSync(file).isDirectory()) refuse(`${file} is a folder`);
+    accessSync(existsSync(file) ? file : folder, constants.W_OK);
   } catch (error) {
-    command.error(`error: --report: ${errorText(error)}. ${advice}`);
+    refuse(errorText(error));
   }
+}
+
+/** Returns why it could not be written: then the work is still to be printed. */
+export function writeReport(file: string, html: string): Error | undefined {
+  try {
+    writeFileSync(file, html);
+  } catch (error) {
+    return new Error(`the report could not be written: ${errorText(error)}`);
+  }
+  process.stderr.write(`The report is in ${file}.\n`);
+  return undefined;
 }

@@ -1,4 +1,3 @@
-import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { amount, counted } from '../../base/number-format.ts';
@@ -9,8 +8,8 @@ import { MAX_SAMPLES, Recording } from '../../observe/report.ts';
 import { type Tone, troubleText } from '../../observe/sink-card.ts';
 import { briefHeadline, viewOf } from '../../observe/view.ts';
 import { localUrlOf } from '../terminal/option-values.ts';
-import { print } from '../terminal/output.ts';
-import { checkReportFile } from '../terminal/report-file.ts';
+import { print, warn } from '../terminal/output.ts';
+import { checkReportFile, writeReport } from '../terminal/report-file.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { type Cell, cutLines, renderTable } from '../terminal/table.ts';
 
@@ -114,13 +113,15 @@ async function compareFor(options: CompareOptions, forMs: number, stop: AbortSig
     await pause(Math.min(stepMs, leftMs), stop);
   }
   if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-  await print(textOf(heard, options), exitCode(heard));
-  if (options.report !== undefined && recording !== undefined) {
-    writeFileSync(options.report, recording.html());
-    process.stderr.write(`The report is in ${options.report}.\n`);
-  }
+  const failure =
+    options.report === undefined || recording === undefined
+      ? undefined
+      : writeReport(options.report, recording.html());
+  const code = failure === undefined ? exitCode(heard) : 1;
+  await print(textOf(heard, options), code);
+  if (failure !== undefined) warn([printable(failure.message)]);
   if (missed > 0) process.stderr.write(`The service did not answer ${counted(missed, 'time')}.\n`);
-  return exitCode(heard);
+  return code;
 }
 
 function progress(share: number, leftMs: number, missed: number): void {

@@ -30,9 +30,10 @@ export default async function runTrialDiff(
       const isLong = statSync(file).size > MAX_FILE_BYTES;
       parsed = isLong ? 'it is too long' : parseTrial(readFileSync(file, 'utf8'));
     } catch (error) {
-      return command.error(`error: ${errorText(error)}. Give two files with what trial --json printed`);
+      parsed = `${errorText(error)}. Give two files with what trial --json printed`;
     }
-    return typeof parsed === 'string' ? command.error(`error: ${file} is not a trial: ${parsed}`) : parsed;
+    if (typeof parsed !== 'string') return parsed;
+    return command.error(`error: ${printable(`${file} is not a trial: ${parsed}`)}`);
   };
   const [first, second] = [read(before), read(after)];
   let difference: TrialDifference;

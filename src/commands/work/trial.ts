@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import type { Command } from 'commander';
 import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
@@ -22,7 +22,7 @@ import { readTraffic, type TrialTraffic } from '../../trial/traffic.ts';
 import { verdictOf } from '../../trial/verdict.ts';
 import { print, warn } from '../terminal/output.ts';
 import { showProgress } from '../terminal/progress-bar.ts';
-import { checkReportFile } from '../terminal/report-file.ts';
+import { checkReportFile, writeReport } from '../terminal/report-file.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { brokenInto, type Cell, renderTable } from '../terminal/table.ts';
 
@@ -52,14 +52,11 @@ export default async function runTrialCommand(options: TrialCommandOptions, comm
     warn([`${id} is left out: rows of a trial cannot be kept apart in the kind ${kind}`]);
   if (able.length === 0) command.error('error: none of these sinks can be tried');
   const result = await trial(options, config, able);
-  await print(
-    options.json ? `${printableJson(result)}\n` : trialText(result),
-    exitCodeOf(isFine(result) ? 0 : 1),
-  );
-  if (options.report !== undefined) {
-    writeFileSync(options.report, trialReport(result));
-    process.stderr.write(`The report is in ${options.report}.\n`);
-  }
+  // First the report: who reads the output may not wait for its end.
+  const failure = options.report === undefined ? undefined : writeReport(options.report, trialReport(result));
+  const isWell = isFine(result) && failure === undefined;
+  await print(options.json ? `${printableJson(result)}\n` : trialText(result), exitCodeOf(isWell ? 0 : 1));
+  if (failure !== undefined) warn([printable(failure.message)]);
   endProcess();
 }
 

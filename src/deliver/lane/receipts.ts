@@ -120,8 +120,12 @@ export class Receipts {
     const isFutile = this.#state === 'none' && this.#clock.steady() < this.#askAgainAt;
     if (isFutile || !isWhole()) return undefined;
     const told = await this.#sink.giveReceipt?.(this.#writer, time, known, signal);
-    // Nobody waits for it any more. What it found must not be taken for known: the next one finds it again.
-    if (signal.aborted) return undefined;
+    if (signal.aborted) {
+      // Nobody waits for it any more. What it gave is there. Older content is not taken for known: it is found again.
+      const isGiven = told !== undefined && isAsKnown(told.before, known);
+      if (isGiven && this.#known.get(this.#writer) === known) this.#hold(this.#writer, time);
+      return undefined;
+    }
     this.#state = told === undefined ? 'none' : 'kept';
     if (told === undefined) this.#askAgainAt = this.#clock.steady() + ASK_AGAIN_MS;
     // Another content was found meanwhile.

@@ -864,12 +864,15 @@ test('older content that a receipt finds too late is found by the next one', asy
   await confirm(0);
   await confirm(1);
   expect(held).toBe(2 * WINDOW_MS);
-  held = WINDOW_MS;
   delayMs = 6000;
   await confirm(2);
+  // It is there all the same.
+  expect(lane.receipts).toMatchObject({ state: 'failing', until: 3 * WINDOW_MS });
+  held = WINDOW_MS;
+  await confirm(3);
   expect([replaced, lane.receipts.state]).toEqual([[], 'failing']);
   delayMs = 0;
-  await confirm(3);
+  await confirm(4);
   expect(replaced).toEqual([WINDOW_MS]);
 });
 
