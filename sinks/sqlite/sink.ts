@@ -76,6 +76,11 @@ const FILE_MODE = 0o600;
 /** A question is answered in slices of this much time, so that writes get a turn in between. */
 const SLICE_MS = 10_000;
 
+/** What SQLite has not yet moved into the file. Whoever is killed leaves it. */
+const LOG_SUFFIX = '-wal';
+/** A larger file would take too long to check: some 7 ms a MB. */
+const MAX_CHECKED_BYTES = 64 * 1024 * 1024;
+
 /** Of the file of a trial. */
 const EXTENSION = '.db';
 
@@ -113,9 +118,11 @@ class SqliteSink implements Sink {
         makeFile(this.#path);
       });
     }
+    const hasLog = sizeOf(this.#path + LOG_SUFFIX) > 0;
     let database: Database | undefined;
     try {
       database = new DatabaseSync(this.#path, { timeout: BUSY_TIMEOUT_MS });
+      if (hasLog && !this.#context.readOnly) mustBeWhole(database, this.#path);
       if (!this.#context.readOnly) this.#prepare(database);
       this.#opened = {
         database,
@@ -247,10 +254,7 @@ class SqliteSink implements Sink {
 
   /** Resolves to the size, including what is not yet in the main file. */
   async storage(): Promise<number> {
-    const sizes = ['', '-wal'].map(
-      (suffix) => statSync(this.#path + suffix, { throwIfNoEntry: false })?.size ?? 0,
-    );
-    return sizes.reduce((sum, size) => sum + size, 0);
+    return sizeOf(this.#path) + sizeOf(this.#path + LOG_SUFFIX);
   }
 
   async query(query: Query, signal: AbortSignal): Promise<readonly QueryRow[]> {
@@ -348,6 +352,27 @@ async function sumsBySlices(
 function receiptIn(database: Database, writer: string): number | undefined {
   const found = database.prepare(SELECT_RECEIPT).get(writer);
   return found && Number(found.time);
+}
+
+/** Bytes; 0 if there is no such file. */
+function sizeOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+/**
+ * An older copy of the file may lie beside the log of the newer one. SQLite applies it all the same: the receipts are
+ * then the newest, while rows are lost or there twice.
+ */
+function mustBeWhole(database: Database, path: string): void {
+  if (sizeOf(path) > MAX_CHECKED_BYTES) return;
+  const [row] = database.prepare('PRAGMA integrity_check(1)').all();
+  const found = String(row?.integrity_check);
+  if (found === 'ok') return;
+  throw new SinkError(
+    'schema_mismatch',
+    `it does not go with the log beside it: ${found.replace(/\s+/g, ' ').slice(0, 100)}`,
+    'Restore the file once more, without -wal and -shm beside it. Or move all three away: the service fills a new one.',
+  );
 }
 
 /** Says which file is at the path. Another file system may have a file with the same inode. */

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import {
   chmodSync,
+  copyFileSync,
   mkdirSync,
   readdirSync,
   readlinkSync,
@@ -98,6 +99,46 @@ describe('sqlite', () => {
       message: expect.stringMatching(/points\.region.*Give that column a default/),
     });
     await sink.close();
+  });
+
+  it('refuses a file that was restored beside the log of a newer one, and takes one that was only left with its own', async () => {
+    const { sink, path } = await opened();
+    const [backup, log] = [`${path}.backup`, `${path}.log`];
+    const write = async (from: number, to: number) => {
+      for (let i = from; i < to; i++) {
+        const points = manyPoints(50).map((point) => ({ ...point, windowStart: START + i * 10_000 }));
+        expect(await sink.write({ points }, signal)).toEqual({ kind: 'written' });
+      }
+    };
+    await write(0, 100);
+    run(path, `VACUUM INTO '${backup}'`);
+    await write(100, 115);
+    // SQLite does that by itself after 1,000 pages: the log then begins anew.
+    run(path, 'PRAGMA wal_checkpoint(TRUNCATE)');
+    await write(115, 120);
+    // As a service that is killed leaves it.
+    for (const [from, to] of [
+      [path, `${path}.left`],
+      [`${path}-wal`, log],
+    ] as const)
+      copyFileSync(from, to);
+    await sink.close();
+    copyFileSync(backup, path);
+    copyFileSync(log, `${path}-wal`);
+    const error = await sinkError(sink.open(signal));
+    expect([error.reason, error.advice]).toEqual([
+      'schema_mismatch',
+      expect.stringMatching(/^Restore the file once more, without -wal/),
+    ]);
+    const files = { backup: 100, left: 120 };
+    for (const [name, windows] of Object.entries(files)) {
+      for (const suffix of ['-wal', '-shm']) rmSync(path + suffix, { force: true });
+      copyFileSync(`${path}.${name}`, path);
+      if (name === 'left') copyFileSync(log, `${path}-wal`);
+      await sink.open(signal);
+      expect(await readAll(sink, EVERYTHING, signal)).toHaveLength(50 * windows);
+      await sink.close();
+    }
   });
 
   it('deletes what is older than KEEP, a few rows with each write, as seen from its newest window', async () => {
