@@ -7,12 +7,14 @@ import { freePort, type Server, startProcess, temporaryFolder } from './server-p
 export interface Prometheus extends Server {
   /** The values of an instant query, in the order of their labels. */
   query(expression: string): Promise<number[]>;
-  /** Resolves when a scrape of every target that began after the call has been stored. */
+  /** Resolves when a scrape of every target has been stored that shows what was there at the call. */
   untilScraped(): Promise<void>;
 }
 
 const SCRAPE_INTERVAL_MS = 500;
 const SCRAPE_TIMEOUT_MS = 300_000;
+/** A service renders its metrics at most once in this time, so a scrape may be of what was before. */
+const RENDERED_MS = 1000;
 
 interface Answer {
   readonly error?: string;
@@ -40,7 +42,7 @@ export async function startPrometheus(targets: readonly string[], rules?: string
     ...server,
     query: async (expression) => (await results(expression)).map(({ value }) => Number(value[1])),
     async untilScraped() {
-      const after = Date.now() / 1000;
+      const after = (Date.now() + RENDERED_MS) / 1000;
       for (
         const deadline = Date.now() + SCRAPE_TIMEOUT_MS;
         Date.now() < deadline;

@@ -96,7 +96,9 @@ test('a large window: each gets a thread of its own, and what is under way ends 
   abort.abort();
   expect(await hanging).toEqual({ kind: 'written' });
   await expectApart(a, b, c);
-  expect(namesOf('b')).toEqual(['aborted', 'hang', 'closed', 'after']);
+  expect(namesOf('b').slice(0, 2)).toEqual(['aborted', 'hang']);
+  // It is closed in the old thread while the new one works.
+  await expect.poll(() => namesOf('b').slice(2).sort(), { timeout: LIMIT_MS }).toEqual(['after', 'closed']);
 });
 
 test('a single sink stays where it is, however large its windows are', async () => {
