@@ -141,6 +141,20 @@ describe('sqlite', () => {
     }
   });
 
+  it('takes a file with a log in which another table has what its constraints forbid', async () => {
+    const { sink, path } = await opened();
+    await sink.close();
+    const other = new DatabaseSync(path);
+    other.exec(
+      `PRAGMA ignore_check_constraints = ON; CREATE TABLE other (x CHECK (x > 0)); INSERT INTO other VALUES (-1)`,
+    );
+    expect(statSync(`${path}-wal`).size).toBeGreaterThan(0);
+    await sink.open(signal);
+    expect(await sink.write({ points: [makePoint()] }, signal)).toEqual({ kind: 'written' });
+    await sink.close();
+    other.close();
+  });
+
   it('deletes what is older than KEEP, a few rows with each write, as seen from its newest window', async () => {
     const hour = 3_600_000;
     const now = Math.floor(Date.now() / hour) * hour;
