@@ -126,8 +126,7 @@ class SqliteSink implements Sink {
     let database: Database | undefined;
     try {
       database = new DatabaseSync(this.#path, { timeout: BUSY_TIMEOUT_MS });
-      if (hasLog && !this.#context.readOnly) mustBeWhole(database, this.#path);
-      if (!this.#context.readOnly) this.#prepare(database);
+      if (!this.#context.readOnly) this.#prepare(database, hasLog);
       this.#opened = {
         database,
         upsert: database.prepare(upsertInto(this.#hasSketch)),
@@ -142,7 +141,8 @@ class SqliteSink implements Sink {
     }
   }
 
-  #prepare(database: Database): void {
+  #prepare(database: Database, hasLog: boolean): void {
+    if (hasLog) mustBeWhole(database, this.#path);
     // FULL: a commit is on the disk before it is acknowledged.
     database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
     inTransaction(database, (opened) => migrate(opened, this.#hasSketch));

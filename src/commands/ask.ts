@@ -1,10 +1,10 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { parseDuration, parseSpan } from '../base/time-text.ts';
+import { parseDuration } from '../base/time-text.ts';
 import { MAX_BY, MAX_GROUPS, MAX_WHERE, RECENT_MS } from '../recent/question.ts';
 import { withAskedInstances } from './terminal/asked-instances.ts';
 import { BUS, describe, INTERRUPTED, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { loaded } from './terminal/loaded.ts';
-import { dimensionFilter, integer, TIME_FORMS, time } from './terminal/option-values.ts';
+import { dimensionFilter, integer, millisecondsLike, TIME_FORMS, time } from './terminal/option-values.ts';
 
 const SHOWN_GROUPS = 50;
 
@@ -58,12 +58,13 @@ export function askCommand(): Command {
     .action(loaded(() => import('./work/ask.ts')));
 }
 
-function last(text: string): number {
-  const ms = parseDuration(text) ?? parseSpan(text);
-  if (ms === undefined || ms < 1 || ms > RECENT_MS)
-    throw new InvalidArgumentError('Expected a duration from 1ms to 1h, such as 5m.');
-  return ms;
-}
+const last = millisecondsLike({
+  parse: (text) => {
+    const ms = parseDuration(text);
+    return ms !== undefined && ms <= RECENT_MS ? ms : undefined;
+  },
+  expected: 'a duration from 1ms to 1h, such as 5m',
+});
 
 function keys(text: string): string[] {
   const parsed = text.split(',').map((key) => key.trim());

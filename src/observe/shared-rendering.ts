@@ -1,7 +1,8 @@
 /** Makes something expensive once a second at most, however many ask for it. */
 import type { Clock } from '../base/clock.ts';
 
-const KEPT_MS = 1000;
+/** The most often that anything is rendered. */
+export const RENDERED_MS = 1000;
 
 export class SharedRendering {
   readonly #render: () => string | Promise<string>;
@@ -22,7 +23,7 @@ export class SharedRendering {
   get(): Promise<Buffer> {
     // A clock that was set back does not prolong the second.
     const age = this.#clock.now() - this.#began;
-    const isKept = this.#isRunning || (age >= 0 && age < KEPT_MS);
+    const isKept = this.#isRunning || (age >= 0 && age < RENDERED_MS);
     if (this.#rendering === undefined || !isKept) this.#rendering = this.#begin();
     return this.#rendering;
   }

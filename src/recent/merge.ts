@@ -81,12 +81,12 @@ export async function together(
   const range = commonRange(first.map(({ answer }) => answer));
   const asked = await Promise.all(first.map(({ instance }) => ask({ instance, only: undefined }, range)));
   const same = asked.flatMap((answer) => answer ?? []);
-  const counted = await Promise.all(
+  const taken = await Promise.all(
     sharesOf(same).map((share) =>
       share.only === undefined ? same.find(({ instance }) => instance === share.instance) : ask(share, range),
     ),
   );
-  const answers = counted.flatMap((answer) => answer ?? []);
+  const answers = taken.flatMap((answer) => answer ?? []);
   const lost = first.filter(({ instance }) => !same.some((one) => one.instance === instance));
   const known = same.map(({ answer }) => answer);
   const lostInWords = lost.map(({ instance }) => `${instance} did not answer`);
@@ -178,7 +178,11 @@ function mergedAnswer(
     behindSeconds: Math.max(0, ...known.map((answer) => answer.behindSeconds)),
     since: since[0] ?? null,
     remarks: [
-      ...new Set([...remarksOf({ missing, doubtful }), ...lacks, ...(isCore ? [partsInWords(all)] : [])]),
+      ...new Set([
+        ...remarksOf({ missing, doubtful }),
+        ...lacks,
+        ...(isCore ? [partsInWords(all.length)] : []),
+      ]),
     ],
     groups,
     others,
@@ -197,8 +201,8 @@ function readTwice(answers: readonly RecentAnswer[]): string[] {
 }
 
 /** Nobody knows how many instances there are. */
-function partsInWords({ length }: readonly RecentAnswer[]): string {
-  return `plain NATS: the parts of ${counted(length, 'instance')}; one that was too slow to be found is not noticed`;
+function partsInWords(instances: number): string {
+  return `plain NATS: the parts of ${counted(instances, 'instance')}; one that was too slow to be found is not noticed`;
 }
 
 function unionOf(windows: readonly Window[]): Ranges {

@@ -113,7 +113,7 @@ export interface RecentAnswer extends Span {
   readonly parts: boolean;
   /** Core mode: the group whose instances share the messages; null: this one reads all of them. */
   readonly queueGroup?: string | null;
-  /** The same as `missing` and `doubtful`, in words. */
+  /** `missing` and `doubtful` in words, and what else there is to know. */
   readonly remarks: readonly string[];
   readonly groups: readonly AnswerGroup[];
   readonly others: readonly OtherGroups[];

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { RENDERED_MS } from '../observe/shared-rendering.ts';
 import { freePort, type Server, startProcess, temporaryFolder } from './server-process.ts';
 
 export interface Prometheus extends Server {
@@ -13,8 +14,6 @@ export interface Prometheus extends Server {
 
 const SCRAPE_INTERVAL_MS = 500;
 const SCRAPE_TIMEOUT_MS = 300_000;
-/** A service renders its metrics at most once in this time, so a scrape may be of what was before. */
-const RENDERED_MS = 1000;
 
 interface Answer {
   readonly error?: string;
@@ -42,6 +41,7 @@ export async function startPrometheus(targets: readonly string[], rules?: string
     ...server,
     query: async (expression) => (await results(expression)).map(({ value }) => Number(value[1])),
     async untilScraped() {
+      // A scrape may be of what was rendered before.
       const after = (Date.now() + RENDERED_MS) / 1000;
       for (
         const deadline = Date.now() + SCRAPE_TIMEOUT_MS;

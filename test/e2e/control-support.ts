@@ -98,3 +98,15 @@ export async function eventually(what: string, isTrue: () => Promise<boolean>): 
     if (Date.now() > deadline) throw new Error(`not within ${LIMIT_MS} ms: ${what}`);
   }
 }
+
+/**
+ * Resolves when the checkpoint has a receipt later than `after`. What it does not speak of yet is written again without
+ * a refill. `key`: as in `default.sqlite.0-1`.
+ */
+export async function untilReceipt(client: NatsConnection, key: string, after: number): Promise<void> {
+  const bucket = await client.jetstream().views.kv('fanout-checkpoints');
+  await eventually('the checkpoint has the receipt', async () => {
+    const checkpoint = (await bucket.get(key))!.json<{ receipts?: object }>();
+    return Object.values(checkpoint.receipts ?? {}).some((time) => time > after);
+  });
+}

@@ -10,7 +10,7 @@ import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
-import { eventually } from './control-support.ts';
+import { eventually, untilReceipt } from './control-support.ts';
 import { sample, WINDOW_MS, WINDOWS } from './support.ts';
 
 const SAMPLES = 30;
@@ -138,15 +138,6 @@ test.concurrent('what the stream no longer holds is a gap', async (context) => {
 const OLDER = /"from":"([^"]+)".*the store holds older content than it did/;
 const restoredFrom = ({ output }: ServiceProgram) => Date.parse(OLDER.exec(output.stderr)?.[1] ?? '');
 
-/** What a checkpoint does not speak of yet is written again without a refill. */
-async function untilReceipt(client: NatsConnection, pipeline: string, after: number): Promise<void> {
-  const bucket = await client.jetstream().views.kv('fanout-checkpoints');
-  await eventually('the checkpoint has the receipt', async () => {
-    const checkpoint = (await bucket.get(`${pipeline}.sqlite.0-1`))!.json<{ receipts?: object }>();
-    return Object.values(checkpoint.receipts ?? {}).some((time) => time > after);
-  });
-}
-
 function backUp(path: string, backup: string): void {
   const database = new DatabaseSync(path, { timeout: LIMIT_MS });
   database.exec(`VACUUM INTO '${backup}'`);
@@ -173,7 +164,7 @@ test.concurrent('a file that is restored from a backup gets again what is behind
   await publish();
   await second.untilConfirmed(Date.now());
   expect(await refills(second)).toBe(0);
-  await untilReceipt(client, 'restored', backedUpAt);
+  await untilReceipt(client, 'restored.sqlite.0-1', backedUpAt);
   await second.stop('SIGKILL');
   restore(backup, path);
   expect(sumIn(path)).toBe(SAMPLES);
@@ -203,7 +194,7 @@ test.concurrent('older content that comes into the store under the service, with
   const backedUpAt = Date.now();
   await publish();
   await running.untilConfirmed(Date.now());
-  await untilReceipt(client, 'under', backedUpAt);
+  await untilReceipt(client, 'under.sqlite.0-1', backedUpAt);
   const database = new DatabaseSync(path, { timeout: LIMIT_MS });
   database.exec(`ATTACH '${backup}' AS older; BEGIN IMMEDIATE; DELETE FROM points; DELETE FROM fanout_receipts;
     INSERT INTO points SELECT * FROM older.points; INSERT INTO fanout_receipts SELECT * FROM older.fanout_receipts; COMMIT`);
@@ -226,7 +217,7 @@ async function setBack(
     const service = await start(path, env);
     await publish();
     await service.untilConfirmed(Date.now());
-    await untilReceipt(client, env.PIPELINE, from);
+    await untilReceipt(client, `${env.PIPELINE}.sqlite.0-1`, from);
     await service.stop('SIGTERM');
   };
   await write();

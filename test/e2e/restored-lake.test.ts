@@ -11,7 +11,7 @@ import { type ServiceProgram, startServiceProgram } from '../../src/servers/serv
 import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 import { BUCKET, KEYS, type S3, startS3 } from '../redshift/s3.ts';
-import { eventually } from './control-support.ts';
+import { eventually, untilReceipt } from './control-support.ts';
 import { sample, storedPoints, WINDOW_MS, WINDOWS } from './support.ts';
 
 const SAMPLES = 30;
@@ -116,12 +116,7 @@ test.each([
   const second = await start();
   await publish();
   await second.untilConfirmed(Date.now());
-  // What the checkpoint does not speak of yet is written again without a refill.
-  await eventually('the checkpoint has the receipt', async () => {
-    const bucket = await client.jetstream().views.kv('fanout-checkpoints');
-    const checkpoint = (await bucket.get(`${env.PIPELINE}.lake.0-1`))!.json<{ receipts?: object }>();
-    return Object.values(checkpoint.receipts ?? {}).some((time) => time > backedUpAt);
-  });
+  await untilReceipt(client, `${env.PIPELINE}.lake.0-1`, backedUpAt);
   expect(await sum()).toBe(2 * SAMPLES);
   expect(await metric('fanout_sink_refills_total')).toBe(0);
   await second.stop('SIGTERM');

@@ -28,7 +28,10 @@ export function integer(min: number, max: number) {
 }
 
 /** Returns a parser for milliseconds, at least 1, that accepts the same texts as the setting. */
-function milliseconds({ parse, expected }: Pick<ReturnType<typeof setting.duration>, 'parse' | 'expected'>) {
+export function millisecondsLike({
+  parse,
+  expected,
+}: Pick<ReturnType<typeof setting.duration>, 'parse' | 'expected'>) {
   return (text: string) => {
     // What a setting takes, and what people type, within the same limits.
     const span = parseSpan(text);
@@ -39,9 +42,9 @@ function milliseconds({ parse, expected }: Pick<ReturnType<typeof setting.durati
   };
 }
 
-export const duration = milliseconds(setting.duration({ meaning: '' }));
+export const duration = millisecondsLike(setting.duration({ meaning: '' }));
 /** At most as long as a timer can wait. */
-export const timeout = milliseconds(setting.timeout({ meaning: '' }));
+export const timeout = millisecondsLike(setting.timeout({ meaning: '' }));
 
 /** The forms of a time, for the help of an option. */
 export const TIME_FORMS = '10m (ago), 18:36 (the last one), 2026-11-23 or RFC 3339; UTC without a zone';

@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import type { Command } from 'commander';
 import { errorText } from '../../base/error-text.ts';
 import { printable } from '../../base/printable.ts';
+import { warn } from './output.ts';
 
 /** Ends the command if the report could not be written: before the work, not after it. */
 export function checkReportFile(file: string | undefined, command: Command): void {
@@ -20,13 +21,14 @@ export function checkReportFile(file: string | undefined, command: Command): voi
   }
 }
 
-/** Returns why it could not be written: then the work is still to be printed. */
-export function writeReport(file: string, html: string): Error | undefined {
+/** Returns whether it could be written, and says so. If not, the result is still to be printed. */
+export function writeReport(file: string, html: string): boolean {
   try {
     writeFileSync(file, html);
   } catch (error) {
-    return new Error(`the report could not be written: ${errorText(error)}`);
+    warn([printable(`the report could not be written: ${errorText(error)}`)]);
+    return false;
   }
   process.stderr.write(`The report is in ${file}.\n`);
-  return undefined;
+  return true;
 }

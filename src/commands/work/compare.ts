@@ -8,7 +8,7 @@ import { MAX_SAMPLES, Recording } from '../../observe/report.ts';
 import { type Tone, troubleText } from '../../observe/sink-card.ts';
 import { briefHeadline, viewOf } from '../../observe/view.ts';
 import { localUrlOf } from '../terminal/option-values.ts';
-import { print, warn } from '../terminal/output.ts';
+import { print } from '../terminal/output.ts';
 import { checkReportFile, writeReport } from '../terminal/report-file.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { type Cell, cutLines, renderTable } from '../terminal/table.ts';
@@ -113,13 +113,10 @@ async function compareFor(options: CompareOptions, forMs: number, stop: AbortSig
     await pause(Math.min(stepMs, leftMs), stop);
   }
   if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-  const failure =
-    options.report === undefined || recording === undefined
-      ? undefined
-      : writeReport(options.report, recording.html());
-  const code = failure === undefined ? exitCode(heard) : 1;
+  const isWritten =
+    options.report === undefined || recording === undefined || writeReport(options.report, recording.html());
+  const code = isWritten ? exitCode(heard) : 1;
   await print(textOf(heard, options), code);
-  if (failure !== undefined) warn([printable(failure.message)]);
   if (missed > 0) process.stderr.write(`The service did not answer ${counted(missed, 'time')}.\n`);
   return code;
 }

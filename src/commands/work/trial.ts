@@ -53,10 +53,9 @@ export default async function runTrialCommand(options: TrialCommandOptions, comm
   if (able.length === 0) command.error('error: none of these sinks can be tried');
   const result = await trial(options, config, able);
   // First the report: who reads the output may not wait for its end.
-  const failure = options.report === undefined ? undefined : writeReport(options.report, trialReport(result));
-  const isWell = isFine(result) && failure === undefined;
-  await print(options.json ? `${printableJson(result)}\n` : trialText(result), exitCodeOf(isWell ? 0 : 1));
-  if (failure !== undefined) warn([printable(failure.message)]);
+  const isWritten = options.report === undefined || writeReport(options.report, trialReport(result));
+  const code = isWritten && isFine(result) ? 0 : 1;
+  await print(options.json ? `${printableJson(result)}\n` : trialText(result), exitCodeOf(code));
   endProcess();
 }
 
